@@ -1,0 +1,201 @@
+-- For producers. The order is what claiming rests on (docs/architecture.md): the transaction has its id
+-- first, then does all its waiting, and reads the clock last. So nothing enters a lane in the past.
+
+create or replace function _eram_insert_jobs(specs eram_job_specs[])
+    returns setof bigint
+    language plpgsql
+    volatile
+    set search_path from current
+    set jit to off
+as $$
+declare
+    v_specs eram_job_specs[] := specs;
+    v_now   timestamptz;
+begin
+    perform pg_current_xact_id();
+
+    perform _eram_wake(queues.name)
+    from (select distinct queue from unnest(v_specs)) as queues (name);
+
+    v_now := clock_timestamp();
+
+    return query
+    with specs as (
+        insert into eram_job_specs
+            (handler, args, meta, tags, queue, priority, max_attempts, backoff, inserted_at, scheduled_at)
+        select
+            wanted.handler,
+            wanted.args,
+            wanted.meta,
+            wanted.tags,
+            wanted.queue,
+            wanted.priority,
+            wanted.max_attempts,
+            wanted.backoff,
+            v_now,
+            greatest(wanted.scheduled_at, v_now)
+        from unnest(v_specs) with ordinality as wanted
+        order by wanted.ordinality
+        returning eram_job_specs.job_id, eram_job_specs.queue, eram_job_specs.priority, eram_job_specs.scheduled_at
+    ),
+    tickets as (
+        insert into eram_queued_jobs (job_id, scheduled_at, run, attempt, lane, queue)
+        select
+            specs.job_id,
+            specs.scheduled_at,
+            0,
+            0,
+            2 * specs.priority + 1,
+            specs.queue
+        from specs
+    )
+    select specs.job_id
+    from specs
+    order by specs.job_id;
+end;
+$$;
+
+-- The same for one job, which needs no arrays and no sort.
+create or replace function _eram_insert_job(spec eram_job_specs)
+    returns bigint
+    language plpgsql
+    volatile
+    set search_path from current
+as $$
+declare
+    v_now          timestamptz;
+    v_scheduled_at timestamptz;
+    v_id           bigint;
+begin
+    perform pg_current_xact_id();
+    perform _eram_wake(spec.queue);
+
+    v_now := clock_timestamp();
+    v_scheduled_at := greatest(spec.scheduled_at, v_now);
+
+    insert into eram_job_specs
+        (handler, args, meta, tags, queue, priority, max_attempts, backoff, inserted_at, scheduled_at)
+    values (
+        spec.handler, spec.args, spec.meta, spec.tags, spec.queue, spec.priority, spec.max_attempts, spec.backoff,
+        v_now, v_scheduled_at)
+    returning job_id into v_id;
+
+    insert into eram_queued_jobs (job_id, scheduled_at, run, attempt, lane, queue)
+    values (v_id, v_scheduled_at, 0, 0, 2 * spec.priority + 1, spec.queue);
+
+    return v_id;
+end;
+$$;
+
+create or replace function eram_enqueue_jobs(jobs jsonb)
+    returns table (id bigint, is_duplicate boolean)
+    language plpgsql
+    volatile
+    security definer
+    set search_path from current
+as $$
+declare
+    v_jobs   jsonb            := case when jsonb_typeof(jobs) = 'object' then jsonb_build_array(jobs) else jobs end;
+    v_job    jsonb;
+    v_number bigint           := 0;
+    v_specs  eram_job_specs[] := '{}';
+    v_hint   text;
+begin
+    if v_jobs is null or jsonb_typeof(v_jobs) <> 'array' then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = format('jobs must be a JSON array of jobs, got %s', coalesce(jsonb_typeof(v_jobs), 'null')),
+            hint = 'Pass [{"handler": "app.jobs:email", "args": {}}, ...].';
+    end if;
+
+    -- A block that only reads: it takes no transaction id. It is here to say which job is at fault.
+    begin
+        for v_job in select value from jsonb_array_elements(v_jobs) loop
+            v_number := v_number + 1;
+            v_specs := array_append(v_specs, _eram_read_spec(v_job));
+        end loop;
+    exception
+        when data_exception or feature_not_supported or name_too_long or invalid_name then
+            get stacked diagnostics v_hint = pg_exception_hint;
+            raise exception using
+                errcode = sqlstate,
+                message = sqlerrm,
+                detail = format('The mistake is in job %s of %s.', v_number, jsonb_array_length(v_jobs)),
+                hint = v_hint;
+    end;
+
+    return query
+    select
+        inserted.job_id,
+        false
+    from _eram_insert_jobs(v_specs) as inserted (job_id);
+end;
+$$;
+
+comment on function eram_enqueue_jobs is
+    'Enqueue a JSON array of jobs, or one, in all or nothing. A job is an object with the keys handler, '
+    'args, queue, priority, max_attempts, scheduled_at, delay, tags, meta, backoff. Returns the ids in the '
+    'order of the array, and whether each was a duplicate.';
+
+create or replace function eram_enqueue_job(job jsonb)
+    returns bigint
+    language plpgsql
+    volatile
+    security definer
+    set search_path from current
+as $$
+begin
+    return _eram_insert_job(_eram_read_spec(job));
+end;
+$$;
+
+comment on function eram_enqueue_job(jsonb) is
+    'Enqueue the job that a JSON object describes (keys: see eram_enqueue_jobs). Returns its id.';
+
+create or replace function eram_enqueue_job(
+    handler      text,
+    args         jsonb       default null,
+    queue        text        default null,
+    priority     integer     default null,
+    max_attempts integer     default null,
+    scheduled_at timestamptz default null,
+    delay        interval    default null,
+    tags         text[]      default null,
+    meta         jsonb       default null,
+    backoff      jsonb       default null,
+    timeout      interval    default null,
+    unique_by    jsonb       default null
+)
+    returns bigint
+    language plpgsql
+    volatile
+    security definer
+    set search_path from current
+as $$
+begin
+    -- A driver that sends a JSON document as an untyped parameter lands here.
+    if ltrim(handler, E' \t\r\n') like '{%' then
+        if num_nonnulls(args, queue, priority, max_attempts, scheduled_at, delay, tags, meta, backoff, timeout, unique_by) > 0 then
+            raise exception using
+                errcode = 'invalid_parameter_value',
+                message = 'a job given as one JSON document takes no further arguments',
+                hint = 'Put them into the document.';
+        end if;
+        return _eram_insert_job(_eram_read_spec(_eram_parse_json('job', handler)));
+    end if;
+
+    if timeout is not null then
+        perform _eram_raise_unsupported('timeout');
+    end if;
+    if unique_by is not null then
+        perform _eram_raise_unsupported('unique_by');
+    end if;
+
+    return _eram_insert_job(_eram_make_spec(
+        handler, args, queue, priority, max_attempts, scheduled_at, delay, tags, meta, backoff));
+end;
+$$;
+
+comment on function eram_enqueue_job(text, jsonb, text, integer, integer, timestamptz, interval, text[], jsonb, jsonb, interval, jsonb) is
+    'Enqueue one job in the caller''s transaction; only the handler is required, null means the default. A '
+    'handler that begins with { is read as a JSON document instead. Returns the job''s id.';

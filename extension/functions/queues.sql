@@ -1,0 +1,95 @@
+-- What administrators do to queues.
+
+create or replace function eram_set_queue(
+    queue        text,
+    is_notifying boolean default null,
+    priority     integer default null,
+    max_attempts integer default null,
+    backoff      jsonb   default null
+)
+    returns void
+    language plpgsql
+    volatile
+    security definer
+    set search_path from current
+as $$
+#variable_conflict use_variable
+begin
+    perform _eram_check_queue(queue);
+    if priority is not null then
+        perform _eram_check_priority(priority);
+    end if;
+    if max_attempts is not null then
+        perform _eram_check_max_attempts(max_attempts);
+    end if;
+    if backoff is not null then
+        perform _eram_check_backoff(backoff);
+    end if;
+
+    insert into eram_queues as queues (name, is_notifying, priority, max_attempts, backoff)
+    values (queue, coalesce(is_notifying, true), priority, max_attempts, backoff)
+    on conflict (name) do update
+    set
+        is_notifying = coalesce(eram_set_queue.is_notifying, queues.is_notifying),
+        priority = coalesce(eram_set_queue.priority, queues.priority),
+        max_attempts = coalesce(eram_set_queue.max_attempts, queues.max_attempts),
+        backoff = coalesce(eram_set_queue.backoff, queues.backoff);
+end;
+$$;
+
+comment on function eram_set_queue is
+    'Change settings of a queue; null leaves one as it is. is_notifying: whether an enqueue wakes waiting '
+    'workers. priority, max_attempts, backoff: the defaults of jobs enqueued from now on.';
+
+create or replace function _eram_set_paused(queue text, is_paused boolean)
+    returns boolean
+    language plpgsql
+    volatile
+    set search_path from current
+as $$
+#variable_conflict use_variable
+begin
+    perform _eram_check_queue(queue);
+
+    insert into eram_queues as queues (name, is_paused)
+    values (queue, is_paused)
+    on conflict (name) do update
+    set is_paused = excluded.is_paused
+    where queues.is_paused <> excluded.is_paused;
+
+    return found;
+end;
+$$;
+
+create or replace function eram_pause_queue(queue text)
+    returns boolean
+    language plpgsql
+    volatile
+    security definer
+    set search_path from current
+as $$
+begin
+    return _eram_set_paused(queue, true);
+end;
+$$;
+
+comment on function eram_pause_queue is
+    'Suspend claiming from a queue; what runs goes on, and enqueueing too. Returns false when it was paused already.';
+
+create or replace function eram_resume_queue(queue text)
+    returns boolean
+    language plpgsql
+    volatile
+    security definer
+    set search_path from current
+as $$
+declare
+    v_changed boolean := _eram_set_paused(queue, false);
+begin
+    perform _eram_wake(queue);
+    return v_changed;
+end;
+$$;
+
+comment on function eram_resume_queue is
+    'Let workers claim from a paused queue again, and wake them. Returns false when it was not paused.';

@@ -1,0 +1,219 @@
+-- What every call refuses. A caller's mistake is an error that names the value, and nothing is written.
+
+create or replace function _eram_check_name(what text, value text, longest integer)
+    returns void
+    language plpgsql
+    immutable
+    set search_path from current
+as $$
+begin
+    if value is null or value = '' then
+        raise exception using
+            errcode = 'null_value_not_allowed',
+            message = format('%s must not be null or empty', what),
+            hint = format('Pass the name of the %s.', what);
+    elsif length(value) > longest then
+        raise exception using
+            errcode = 'name_too_long',
+            message = format('%s of %s characters is too long', what, length(value)),
+            hint = format('A %s has at most %s characters.', what, longest);
+    elsif value ~ '[[:cntrl:]]' or value <> btrim(value) then
+        raise exception using
+            errcode = 'invalid_name',
+            message = format('invalid %s: %s', what, to_json(value)),
+            hint = 'Use no control characters, and no blanks at the beginning or end.';
+    end if;
+end;
+$$;
+
+create or replace function _eram_check_queue(queue text)
+    returns void
+    language plpgsql
+    immutable
+    set search_path from current
+as $$
+begin
+    perform _eram_check_name('queue', queue, 128);
+end;
+$$;
+
+create or replace function _eram_check_handler(handler text)
+    returns void
+    language plpgsql
+    immutable
+    set search_path from current
+as $$
+begin
+    perform _eram_check_name('handler', handler, 512);
+end;
+$$;
+
+create or replace function _eram_check_priority(priority integer)
+    returns void
+    language plpgsql
+    immutable
+    set search_path from current
+as $$
+begin
+    if priority not between 0 and 9 then
+        raise exception using
+            errcode = 'numeric_value_out_of_range',
+            message = format('priority must be between 0 and 9, got %s', priority),
+            hint = '0 is claimed first, 9 last.';
+    end if;
+end;
+$$;
+
+create or replace function _eram_check_max_attempts(max_attempts integer)
+    returns void
+    language plpgsql
+    immutable
+    set search_path from current
+as $$
+begin
+    if max_attempts not between 1 and _eram_most_attempts() then
+        raise exception using
+            errcode = 'numeric_value_out_of_range',
+            message = format('max_attempts must be between 1 and %s, got %s', _eram_most_attempts(), max_attempts),
+            hint = 'With 1 the job is not retried.';
+    end if;
+end;
+$$;
+
+create or replace function _eram_check_delay(what text, delay interval)
+    returns void
+    language plpgsql
+    immutable
+    set search_path from current
+as $$
+begin
+    if delay is null then
+        raise exception using
+            errcode = 'null_value_not_allowed',
+            message = format('%s must not be null', what),
+            hint = 'Pass an interval, such as ''1 minute''.';
+    elsif not isfinite(delay) or delay < interval '0' or delay > _eram_longest_delay() then
+        raise exception using
+            errcode = 'numeric_value_out_of_range',
+            message = format('%s must be between 0 and %s, got %s', what, _eram_longest_delay(), delay),
+            hint = 'Pass an interval, such as ''1 minute''.';
+    end if;
+end;
+$$;
+
+create or replace function _eram_check_scheduled_at(scheduled_at timestamptz)
+    returns void
+    language plpgsql
+    immutable
+    set search_path from current
+as $$
+begin
+    if not (scheduled_at >= timestamptz '0001-01-02 00:00:00+00' and scheduled_at < timestamptz '9999-12-31 00:00:00+00') then
+        raise exception using
+            errcode = 'datetime_field_overflow',
+            message = format('scheduled_at is out of range: %s', scheduled_at),
+            hint = 'Pass a finite time of the years 1 to 9999.';
+    end if;
+end;
+$$;
+
+create or replace function _eram_check_object(what text, value jsonb)
+    returns void
+    language plpgsql
+    immutable
+    set search_path from current
+as $$
+begin
+    if jsonb_typeof(value) <> 'object' then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = format('%s must be a JSON object, got %s', what, jsonb_typeof(value)),
+            hint = 'Wrap the value, such as {"value": ...}.';
+    end if;
+end;
+$$;
+
+create or replace function _eram_check_tags(tags text[])
+    returns void
+    language plpgsql
+    immutable
+    set search_path from current
+as $$
+declare
+    v_tag text;
+begin
+    if array_ndims(tags) > 1 then
+        raise exception using
+            errcode = 'array_subscript_error',
+            message = format('tags must be a list, got an array of %s dimensions', array_ndims(tags)),
+            hint = 'Pass tags as ''{one,two}''.';
+    end if;
+
+    foreach v_tag in array tags loop
+        perform _eram_check_name('tag', v_tag, 255);
+    end loop;
+end;
+$$;
+
+create or replace function _eram_raise_unsupported(what text)
+    returns void
+    language plpgsql
+    immutable
+    set search_path from current
+as $$
+begin
+    raise exception using
+        errcode = 'feature_not_supported',
+        message = format('%s is not supported yet', what),
+        hint = format('Leave %s out.', what);
+end;
+$$;
+
+-- The two arrays of a finish go together: ids[i] with runs[i].
+create or replace function _eram_check_runs(ids bigint[], runs integer[])
+    returns void
+    language plpgsql
+    immutable
+    set search_path from current
+as $$
+begin
+    if ids is null or runs is null or array_position(ids, null) is not null or array_position(runs, null) is not null then
+        raise exception using
+            errcode = 'null_value_not_allowed',
+            message = 'ids and runs must not be null or contain null',
+            hint = 'Pass id and run as eram_fetch() returned them.';
+    elsif array_ndims(ids) > 1 or array_ndims(runs) > 1 or cardinality(ids) <> cardinality(runs) then
+        raise exception using
+            errcode = 'array_subscript_error',
+            message = format('ids and runs must be lists of one length, got %s and %s', cardinality(ids), cardinality(runs)),
+            hint = 'Pass one run for each id.';
+    end if;
+end;
+$$;
+
+-- The candidate that a misspelt word was most likely meant to be: the fewest letter pairs apart.
+create or replace function _eram_nearest(word text, candidates text[])
+    returns text
+    language sql
+    immutable
+    set search_path from current
+as $$
+    select candidates.name
+    from unnest(candidates) as candidates (name)
+    cross join lateral (
+        select count(*) as differences
+        from (
+            select substr(' ' || lower(word) || ' ', i, 2) as pair
+            from generate_series(1, length(word) + 1) as i
+        ) as given
+        full join (
+            select substr(' ' || candidates.name || ' ', i, 2) as pair
+            from generate_series(1, length(candidates.name) + 1) as i
+        ) as meant using (pair)
+        where given.pair is null or meant.pair is null
+    ) as distance
+    order by
+        distance.differences,
+        candidates.name
+    limit 1;
+$$;

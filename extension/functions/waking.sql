@@ -1,0 +1,153 @@
+-- Waking workers without choking commits. NOTIFY takes a lock of the whole cluster at commit, so a
+-- producer notifies only when a worker waits. Who waits holds a shared advisory lock on its session:
+-- no row to update, seen at every isolation level, gone with the session.
+--
+-- The lock's first key is the OID of eram_queues, so that other software's locks cannot collide; the
+-- second is a hash of the queue's name: two queues that share it wake each other's workers in vain.
+
+create or replace function _eram_channel(queue text)
+    returns text
+    language sql
+    stable
+    set search_path from current
+as $$
+    select 'eram_' || md5('eram_queues'::regclass::oid || ':' || queue);
+$$;
+
+-- Called by whoever puts a ticket into a queue, once it has its transaction id and before it reads the
+-- clock: a worker that declares itself waiting afterwards polls until that transaction has ended.
+--
+-- Nobody waits if the lock can be had exclusively. If it cannot but can be shared, waiting workers hold
+-- it, or another producer's probe has just ended: hence the repetition. If it can be had in no way, a
+-- probe holds it right now, and so no worker does.
+create or replace function _eram_wake(queue text)
+    returns void
+    language plpgsql
+    volatile
+    set search_path from current
+as $$
+declare
+    c_probes   constant integer := 3;
+    v_class    integer := 'eram_queues'::regclass::oid::integer;
+    v_key      integer := hashtext(queue);
+    v_is_awake boolean;
+begin
+    for i in 1..c_probes loop
+        -- One expression: nothing can interrupt it between taking the lock and giving it back.
+        v_is_awake := case
+            when pg_try_advisory_lock(v_class, v_key) then pg_advisory_unlock(v_class, v_key)
+            when pg_try_advisory_lock_shared(v_class, v_key) then not pg_advisory_unlock_shared(v_class, v_key)
+            else true
+        end;
+        if v_is_awake then
+            return;
+        end if;
+    end loop;
+
+    -- eram.notify is for sessions that must not notify: NOTIFY forbids PREPARE TRANSACTION.
+    if current_setting('eram.notify', true) = 'off'
+        or exists (select from eram_queues as queues where queues.name = queue and not queues.is_notifying)
+    then
+        return;
+    end if;
+
+    perform pg_notify(_eram_channel(queue), queue);
+end;
+$$;
+
+create or replace function _eram_holds_lock(class integer, key integer)
+    returns boolean
+    language sql
+    volatile
+    set search_path from current
+as $$
+    select exists (
+        select
+        from pg_catalog.pg_locks as locks
+        where
+            locks.locktype = 'advisory'
+            and locks.pid = pg_backend_pid()
+            and locks.classid = class::oid
+            and locks.objid = key::oid
+            and locks.objsubid = 2
+            and locks.granted
+    );
+$$;
+
+create or replace function eram_start_waiting(
+    queue           text,
+    inout mark      xid8 default null,
+    out is_settled  boolean,
+    out next_due_at timestamptz
+)
+    language plpgsql
+    volatile
+    security definer
+    set search_path from current
+    set jit to off
+as $$
+declare
+    v_queue text    := queue;
+    v_class integer := 'eram_queues'::regclass::oid::integer;
+    v_key   integer := hashtext(v_queue);
+begin
+    perform _eram_check_queue(v_queue);
+
+    if mark is null then
+        -- Dynamic, because the name of a channel cannot be a parameter.
+        execute format('listen %I', _eram_channel(v_queue));
+        if not _eram_holds_lock(v_class, v_key) then
+            perform pg_advisory_lock_shared(v_class, v_key);
+        end if;
+        -- Whoever probed before we held the lock has an id below this one.
+        mark := pg_current_xact_id();
+    end if;
+
+    is_settled := pg_snapshot_xmin(pg_current_snapshot()) > mark;
+
+    select min(upcoming.scheduled_at) into next_due_at
+    from generate_series(0, 19) as lanes (lane)
+    cross join lateral (
+        select queued.scheduled_at
+        from eram_queued_jobs as queued
+        where
+            queued.queue = v_queue
+            and queued.lane = lanes.lane::smallint
+            and queued.scheduled_at > statement_timestamp()
+        order by
+            queued.scheduled_at,
+            queued.job_id
+        limit 1
+    ) as upcoming
+    where not exists (select from eram_queues as queues where queues.name = v_queue and queues.is_paused);
+end;
+$$;
+
+comment on function eram_start_waiting is
+    'Declare that this session waits for jobs of a queue: from now on an enqueue notifies it. Fetch once '
+    'more afterwards, and call again with the mark returned until is_settled: only then has every '
+    'producer ended that could have missed the declaration. Also returns when the next job is due. '
+    'Not for sessions behind a transaction pooler.';
+
+create or replace function eram_stop_waiting(queue text)
+    returns void
+    language plpgsql
+    volatile
+    security definer
+    set search_path from current
+as $$
+declare
+    v_queue text    := queue;
+    v_class integer := 'eram_queues'::regclass::oid::integer;
+    v_key   integer := hashtext(v_queue);
+begin
+    perform _eram_check_queue(v_queue);
+
+    if _eram_holds_lock(v_class, v_key) then
+        perform pg_advisory_unlock_shared(v_class, v_key);
+    end if;
+end;
+$$;
+
+comment on function eram_stop_waiting is
+    'Declare that this session no longer waits for jobs of a queue. Does nothing if it did not wait.';

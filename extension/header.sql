@@ -1,0 +1,1 @@
+\echo Use "CREATE EXTENSION eram" to load this file. \quit

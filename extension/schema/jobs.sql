@@ -1,0 +1,126 @@
+-- What a job is, and where it is. The spec says what to run and is written once. The ticket of a
+-- job is in exactly one of eram_queued_jobs, eram_running_jobs, eram_finished_jobs: that place is the
+-- job's state. A ticket is never updated, only deleted here and inserted there in one statement, and
+-- it is short, so that a move costs little and leaves little behind.
+--
+-- No foreign keys and no triggers: they would cost more than the work. eram_check() is the guard.
+-- Lock order: tickets by job_id, then eram_workers, then eram_queues.
+
+create table eram_job_specs (
+    job_id       bigint      not null generated always as identity,
+
+    handler      text        not null,
+    args         jsonb       not null,
+    meta         jsonb       not null,
+    tags         text[]      not null,
+
+    queue        text        not null,
+    priority     smallint    not null,
+    max_attempts integer     not null,
+    backoff      jsonb,
+    timeout      interval,
+
+    inserted_at  timestamptz not null,
+    scheduled_at timestamptz not null,
+
+    constraint eram_job_specs_pkey primary key (job_id),
+    constraint eram_job_specs_args_check check (jsonb_typeof(args) = 'object'),
+    constraint eram_job_specs_meta_check check (jsonb_typeof(meta) = 'object'),
+    constraint eram_job_specs_priority_check check (priority between 0 and 9),
+    constraint eram_job_specs_max_attempts_check check (max_attempts >= 1)
+);
+
+comment on table eram_job_specs is 'What to run: one row per job, written when it is enqueued.';
+comment on column eram_job_specs.backoff is 'How retries are delayed; null is the default of the queue, else exponential.';
+comment on column eram_job_specs.scheduled_at is 'When the job was to run first, as asked for by the producer.';
+
+create index eram_jobs_args_index on eram_job_specs using gin (args jsonb_path_ops);
+create index eram_jobs_meta_index on eram_job_specs using gin (meta jsonb_path_ops);
+
+-- The primary key is the order of claiming: everything that a claim reads lies side by side.
+create table eram_queued_jobs (
+    job_id       bigint      not null,
+    scheduled_at timestamptz not null,
+    run          integer     not null,
+    attempt      integer     not null,
+    lane         smallint    not null,
+    queue        text        not null,
+
+    constraint eram_queued_jobs_pkey primary key (queue, lane, scheduled_at, job_id),
+    constraint eram_queued_jobs_lane_check check (lane between 0 and 19),
+    constraint eram_queued_jobs_run_check check (run >= attempt and attempt >= 0)
+);
+
+comment on table eram_queued_jobs is 'Jobs that wait: available, scheduled and retryable ones.';
+comment on column eram_queued_jobs.lane is 'Twice the priority, plus one unless the job came back (released, rescued): those go first.';
+comment on column eram_queued_jobs.run is 'The last run handed out; it only grows.';
+comment on column eram_queued_jobs.attempt is 'Attempts used up, which people see and max_attempts bounds.';
+
+create unique index eram_queued_jobs_job_id_idx on eram_queued_jobs (job_id);
+
+create table eram_running_jobs (
+    job_id       bigint      not null,
+    worker       bigint      not null,
+    attempted_at timestamptz not null,
+    run          integer     not null,
+    attempt      integer     not null,
+    lane         smallint    not null,
+    queue        text        not null,
+
+    constraint eram_running_jobs_pkey primary key (job_id),
+    constraint eram_running_jobs_run_check check (run >= attempt and attempt >= 1)
+);
+
+comment on table eram_running_jobs is 'Jobs that a worker holds.';
+comment on column eram_running_jobs.run is 'The fence: a finish is accepted only from the run that it names.';
+
+create table eram_finished_jobs (
+    job_id       bigint      not null,
+    worker       bigint,
+    attempted_at timestamptz,
+    finalized_at timestamptz not null,
+    run          integer     not null,
+    attempt      integer     not null,
+    state        text        not null,
+    queue        text        not null,
+    result       jsonb,
+
+    constraint eram_finished_jobs_pkey primary key (job_id),
+    constraint eram_finished_jobs_state_check check (state in ('completed', 'discarded', 'cancelled')),
+    constraint eram_finished_jobs_run_check check (run >= attempt and attempt >= 0)
+);
+
+comment on table eram_finished_jobs is 'Jobs that ended: completed, discarded and cancelled ones.';
+comment on column eram_finished_jobs.worker is 'The worker of the last run; null when the job never ran.';
+
+-- Nearly every job completes, so the rare ends are found by an index that completions do not touch,
+-- and old rows by block ranges, which cost next to nothing to keep.
+create index eram_finished_jobs_state_idx on eram_finished_jobs (state, finalized_at) where state <> 'completed';
+create index eram_finished_jobs_prune_idx on eram_finished_jobs using brin (finalized_at) with (pages_per_range = 32, autosummarize = on);
+
+create table eram_job_errors (
+    job_id     bigint      not null,
+    run        integer     not null,
+    attempt    integer     not null,
+    worker     bigint,
+    errored_at timestamptz not null,
+    error      text        not null,
+    detail     jsonb       not null,
+
+    constraint eram_job_errors_pkey primary key (job_id, run),
+    constraint eram_job_errors_detail_check check (jsonb_typeof(detail) = 'object')
+);
+
+comment on table eram_job_errors is 'One row per run that did not end well.';
+comment on column eram_job_errors.detail is 'What the worker adds to the message, such as {"type": ..., "traceback": ...}.';
+
+-- Tickets come and go by the thousand: vacuum them early, without pauses, and do not shrink files that
+-- grow again at once (truncation takes an exclusive lock).
+alter table eram_queued_jobs set (
+    autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
+alter table eram_running_jobs set (
+    autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
+alter table eram_finished_jobs set (autovacuum_vacuum_scale_factor = 0.05, vacuum_truncate = off);
+alter table eram_job_specs set (autovacuum_vacuum_scale_factor = 0.05, vacuum_truncate = off);

@@ -1,0 +1,150 @@
+-- What people query. A state is a literal in its branch, so that a query for one state reads one
+-- place. The planner cannot merge these branches in order of id; whoever wants the newest first reads
+-- eram_latest_jobs, which starts from the specs.
+
+create view eram_jobs as
+select
+    specs.job_id as id,
+    places.state,
+    places.queue,
+    specs.handler,
+    specs.args,
+    specs.meta,
+    specs.tags,
+    places.attempt,
+    specs.max_attempts,
+    specs.priority::integer as priority,
+    (
+        select jsonb_agg(
+            jsonb_build_object('attempt', errors.attempt, 'at', errors.errored_at, 'error', errors.error)
+            || errors.detail
+            order by errors.run)
+        from eram_job_errors as errors
+        where errors.job_id = specs.job_id
+    ) as errors,
+    (select workers.name from eram_workers as workers where workers.id = places.worker) as attempted_by,
+    specs.inserted_at,
+    coalesce(places.scheduled_at, specs.scheduled_at) as scheduled_at,
+    places.attempted_at,
+    places.finalized_at,
+    places.result
+from eram_job_specs as specs
+join (
+    select
+        job_id, 'available' as state, queue, attempt, scheduled_at,
+        null::bigint as worker, null::timestamptz as attempted_at, null::timestamptz as finalized_at, null::jsonb as result
+    from eram_queued_jobs
+    where scheduled_at <= statement_timestamp()
+    union all
+    select job_id, 'scheduled', queue, attempt, scheduled_at, null, null, null, null
+    from eram_queued_jobs
+    where scheduled_at > statement_timestamp() and attempt = 0
+    union all
+    select job_id, 'retryable', queue, attempt, scheduled_at, null, null, null, null
+    from eram_queued_jobs
+    where scheduled_at > statement_timestamp() and attempt > 0
+    union all
+    select job_id, 'executing', queue, attempt, null, worker, attempted_at, null, null
+    from eram_running_jobs
+    union all
+    select job_id, 'completed', queue, attempt, null, worker, attempted_at, finalized_at, result
+    from eram_finished_jobs
+    where state = 'completed'
+    union all
+    select job_id, 'discarded', queue, attempt, null, worker, attempted_at, finalized_at, result
+    from eram_finished_jobs
+    where state = 'discarded'
+    union all
+    select job_id, 'cancelled', queue, attempt, null, worker, attempted_at, finalized_at, result
+    from eram_finished_jobs
+    where state = 'cancelled'
+) as places on places.job_id = specs.job_id;
+
+comment on view eram_jobs is
+    'One row per job, whatever became of it. For the newest jobs first read eram_latest_jobs.';
+
+create view eram_latest_jobs as
+select
+    specs.job_id as id,
+    case
+        when running.job_id is not null then 'executing'
+        when finished.job_id is not null then finished.state
+        when queued.scheduled_at <= statement_timestamp() then 'available'
+        when queued.attempt > 0 then 'retryable'
+        else 'scheduled'
+    end as state,
+    coalesce(running.queue, finished.queue, queued.queue) as queue,
+    specs.handler,
+    specs.args,
+    specs.meta,
+    specs.tags,
+    coalesce(running.attempt, finished.attempt, queued.attempt) as attempt,
+    specs.max_attempts,
+    specs.priority::integer as priority,
+    (
+        select jsonb_agg(
+            jsonb_build_object('attempt', errors.attempt, 'at', errors.errored_at, 'error', errors.error)
+            || errors.detail
+            order by errors.run)
+        from eram_job_errors as errors
+        where errors.job_id = specs.job_id
+    ) as errors,
+    (
+        select workers.name
+        from eram_workers as workers
+        where workers.id = coalesce(running.worker, finished.worker)
+    ) as attempted_by,
+    specs.inserted_at,
+    coalesce(queued.scheduled_at, specs.scheduled_at) as scheduled_at,
+    coalesce(running.attempted_at, finished.attempted_at) as attempted_at,
+    finished.finalized_at,
+    finished.result
+from eram_job_specs as specs
+left join eram_queued_jobs as queued on queued.job_id = specs.job_id
+left join eram_running_jobs as running on running.job_id = specs.job_id
+left join eram_finished_jobs as finished on finished.job_id = specs.job_id;
+
+comment on view eram_latest_jobs is
+    'The rows of eram_jobs, made for "order by id desc limit n": it reads only as far as the limit.';
+
+create view eram_queue_stats as
+with waiting as (
+    select
+        queue,
+        count(*) as waiting_count,
+        count(*) filter (where scheduled_at <= statement_timestamp()) as due_count,
+        min(scheduled_at) filter (where scheduled_at <= statement_timestamp()) as oldest_due_at
+    from eram_queued_jobs
+    group by queue
+),
+running as (
+    select
+        queue,
+        count(*) as running_count
+    from eram_running_jobs
+    group by queue
+),
+listening as (
+    select
+        names.queue,
+        count(*) as worker_count
+    from eram_workers as workers
+    cross join lateral (select distinct unnest(workers.queues)) as names (queue)
+    where workers.ended_at is null
+    group by names.queue
+)
+select
+    queue,
+    coalesce(queues.is_paused, false) as is_paused,
+    coalesce(waiting.waiting_count, 0) as waiting_count,
+    coalesce(waiting.due_count, 0) as due_count,
+    statement_timestamp() - waiting.oldest_due_at as oldest_due_age,
+    coalesce(running.running_count, 0) as running_count,
+    coalesce(listening.worker_count, 0) as worker_count
+from waiting
+full join running using (queue)
+full join listening using (queue)
+full join (select name as queue, is_paused from eram_queues) as queues using (queue);
+
+comment on view eram_queue_stats is
+    'One row per queue that has jobs, workers or settings: what waits, what is due, what runs, who works.';
