@@ -17,7 +17,8 @@ begin
 end;
 $$;
 
--- The rows of an extension's tables are dumped only if it says so; each sequence needs its own word.
+-- The rows of an extension's tables are dumped only if it says so; each sequence needs its own
+-- word.
 do $$
 begin
     if exists (

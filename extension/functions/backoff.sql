@@ -41,8 +41,8 @@ begin
 end;
 $$;
 
--- Exponential is Oban's: 15 + 2^attempt seconds and up to a tenth more, at most a day. The exponent is
--- bounded before power() sees it.
+-- Exponential is Oban's: 15 + 2^attempt seconds and up to a tenth more, at most a day. The
+-- exponent is bounded before power() sees it.
 create or replace function _eram_backoff(backoff jsonb, attempt integer)
     returns interval
     language plpgsql

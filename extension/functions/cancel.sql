@@ -1,5 +1,5 @@
--- Cancelling. A job may be on its way from one place to another: whoever moves one job looks where it is
--- until it finds it.
+-- Cancelling. A job may be on its way from one place to another: whoever moves one job looks
+-- where it is until it finds it.
 
 create or replace function eram_cancel_job(
     id     bigint,
@@ -33,7 +33,8 @@ begin
         returning * into v_job;
 
         if v_job.job_id is not null then
-            -- A handler that cancels its own run knows it; any other worker is told by its heartbeat.
+            -- A handler that cancels its own run knows it; any other worker is told by its
+            -- heartbeat.
             if v_run is null then
                 update eram_workers as workers
                 set cancelled_ids = array_append(workers.cancelled_ids, v_id)
@@ -46,7 +47,8 @@ begin
             return false;
         end if;
 
-        -- The cancel of a waiting job takes a run of its own, because its last one may have left an error.
+        -- The cancel of a waiting job takes a run of its own, because its last one may have
+        -- left an error.
         delete from eram_queued_jobs as queued
         where queued.job_id = v_id
         returning
@@ -81,6 +83,6 @@ end;
 $$;
 
 comment on function eram_cancel_job is
-    'Cancel a job, waiting or running; a running one''s worker learns of it by its heartbeat, and what it '
-    'still reports is not accepted. With run, only that run. Returns false when the job had already ended '
-    'or the run was another''s.';
+    'Cancel a job, waiting or running; a running one''s worker learns of it by its heartbeat, '
+    'and what it still reports is not accepted. With run, only that run. Returns false when the '
+    'job had already ended or the run was another''s.';

@@ -20,7 +20,8 @@ as $$
     select 20;
 $$;
 
--- Attempts and runs are integers that a claim adds one to; this bound keeps that far from an overflow.
+-- Attempts and runs are integers that a claim adds one to; this bound keeps that far from an
+-- overflow.
 create or replace function _eram_most_attempts()
     returns integer
     language sql

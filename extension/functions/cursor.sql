@@ -1,6 +1,7 @@
--- The fetch cursor: where in each lane of a queue the next claim begins (docs/architecture.md explains
--- why that is right). It is a hint, kept in a setting of the session: no write, no lock, no contention,
--- reverted by a rollback, and harmless behind a pooler, where another client carries on with it.
+-- The fetch cursor: where in each lane of a queue the next claim begins (docs/architecture.md
+-- explains why that is right). It is a hint, kept in a setting of the session: no write, no
+-- lock, no contention, reverted by a rollback, and harmless behind a pooler, where another
+-- client carries on with it.
 --
 -- The setting is a list of integers, times in microseconds since 1970:
 --     1 mark      transaction id that must have ended before "noted" becomes "safe"; 0 none, -1 wanted
@@ -19,8 +20,8 @@ as $$
     select 'eram.cursor_' || 'eram_queued_jobs'::regclass::oid || '_' || md5(queue);
 $$;
 
--- Anyone may write anything into a setting, and clocks are set back: what does not parse, or lies in
--- the future, is dropped, and the queue is read from the front.
+-- Anyone may write anything into a setting, and clocks are set back: what does not parse, or
+-- lies in the future, is dropped, and the queue is read from the front.
 create or replace function _eram_read_cursor(setting text, now_us bigint)
     returns bigint[]
     language plpgsql

@@ -148,8 +148,8 @@ begin
 end;
 $$;
 
--- The one place where a job is made of its parts: validates, and fills in what was left out. Null is
--- the default of the queue, else eram's.
+-- The one place where a job is made of its parts: validates, and fills in what was left out.
+-- Null is the default of the queue, else eram's.
 create or replace function _eram_make_spec(
     handler      text,
     args         jsonb,

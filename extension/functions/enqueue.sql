@@ -1,5 +1,6 @@
--- For producers. The order is what claiming rests on (docs/architecture.md): the transaction has its id
--- first, then does all its waiting, and reads the clock last. So nothing enters a lane in the past.
+-- For producers. The order is what claiming rests on (docs/architecture.md): the transaction
+-- has its id first, then does all its waiting, and reads the clock last. So nothing enters a
+-- lane in the past.
 
 create or replace function _eram_insert_jobs(specs eram_job_specs[])
     returns setof bigint
@@ -133,9 +134,9 @@ end;
 $$;
 
 comment on function eram_enqueue_jobs is
-    'Enqueue a JSON array of jobs, or one, in all or nothing. A job is an object with the keys handler, '
-    'args, queue, priority, max_attempts, scheduled_at, delay, tags, meta, backoff. Returns the ids in the '
-    'order of the array, and whether each was a duplicate.';
+    'Enqueue a JSON array of jobs, or one, in all or nothing. A job is an object with the keys '
+    'handler, args, queue, priority, max_attempts, scheduled_at, delay, tags, meta, backoff. '
+    'Returns the ids in the order of the array, and whether each was a duplicate.';
 
 create or replace function eram_enqueue_job(job jsonb)
     returns bigint
@@ -197,5 +198,6 @@ end;
 $$;
 
 comment on function eram_enqueue_job(text, jsonb, text, integer, integer, timestamptz, interval, text[], jsonb, jsonb, interval, jsonb) is
-    'Enqueue one job in the caller''s transaction; only the handler is required, null means the default. A '
-    'handler that begins with { is read as a JSON document instead. Returns the job''s id.';
+    'Enqueue one job in the caller''s transaction; only the handler is required, null means the '
+    'default. A handler that begins with { is read as a JSON document instead. Returns the '
+    'job''s id.';

@@ -1,6 +1,6 @@
--- Claiming. The best jobs of a queue by lane, time and id are locked, deleted from eram_queued_jobs and
--- inserted into eram_running_jobs in one statement. Where a scan begins is told by the fetch cursor; the
--- proof that no job is passed over is in docs/architecture.md.
+-- Claiming. The best jobs of a queue by lane, time and id are locked, deleted from
+-- eram_queued_jobs and inserted into eram_running_jobs in one statement. Where a scan begins is
+-- told by the fetch cursor; the proof that no job is passed over is in docs/architecture.md.
 --
 -- The planner must not depend on statistics here: they lag behind tables that fill and empty within
 -- seconds. Hence one generic plan made of index scans, whatever it believes of the tables' sizes.
@@ -174,8 +174,9 @@ begin
         return next v_claim.job;
     end loop;
 
-    -- Where the first cursor stands now. Lanes read to their end stand at the start of this statement;
-    -- the lane that the limit was reached in stands at its last job; the lanes after it were not read.
+    -- Where the first cursor stands now. Lanes read to their end stand at the start of this
+    -- statement; the lane that the limit was reached in stands at its last job; the lanes after
+    -- it were not read.
     if v_count < v_demand then
         v_first_at := array_fill(v_upto_us, array[c_lanes]);
         v_first_id := array_fill(c_last_id, array[c_lanes]);
@@ -188,15 +189,16 @@ begin
             || v_from_id[v_claim.lane + 2 : c_lanes];
     end if;
 
-    -- The id of a note is that of the next transaction: above every id that was there during the scan.
+    -- The id of a note is that of the next transaction: above every id that was there during
+    -- the scan.
     if v_mark = -1 and v_is_fresh and (v_count > 0 or v_start_us - v_noted_us > c_second) then
         v_mark := pg_current_xact_id()::text::bigint;
     end if;
 
     if v_mode <> 'first' then
         if v_mark > 0 and v_xmin > v_mark then
-            -- Every transaction of the time of the note has ended, and this scan has read again what
-            -- they left: nothing can appear any more behind the lesser of the two.
+            -- Every transaction of the time of the note has ended, and this scan has read again
+            -- what they left: nothing can appear any more behind the lesser of the two.
             for i in 1..c_lanes loop
                 if (v_first_at[i], v_first_id[i]) < (v_noted_at[i], v_noted_id[i]) then
                     v_noted_at[i] := v_first_at[i];
@@ -232,5 +234,6 @@ end;
 $$;
 
 comment on function eram_fetch is
-    'Claim up to demand due jobs of a queue for a worker: by priority, then time, then id; what came back '
-    'goes first in its priority. Returns the jobs claimed; no row when none is due or the queue is paused.';
+    'Claim up to demand due jobs of a queue for a worker: by priority, then time, then id; what '
+    'came back goes first in its priority. Returns the jobs claimed; no row when none is due or '
+    'the queue is paused.';

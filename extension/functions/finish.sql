@@ -1,6 +1,6 @@
--- What a worker says of the jobs that it holds. A finish counts only for the run that it names: a worker
--- that was taken for dead cannot finish the run of another. A lost race is normal life and returns
--- false, null or no row; a caller's mistake raises.
+-- What a worker says of the jobs that it holds. A finish counts only for the run that it names:
+-- a worker that was taken for dead cannot finish the run of another. A lost race is normal life
+-- and returns false, null or no row; a caller's mistake raises.
 
 -- A claim guesses the plan from its text alone, and so does a completion: see eram_fetch().
 create or replace function eram_complete_jobs(
@@ -68,8 +68,8 @@ end;
 $$;
 
 comment on function eram_complete_jobs is
-    'Report jobs as done, with their results if there are any. Returns the ids that were still these '
-    'runs'' to complete; the others were lost to a rescue or a cancel.';
+    'Report jobs as done, with their results if there are any. Returns the ids that were still '
+    'these runs'' to complete; the others were lost to a rescue or a cancel.';
 
 create or replace function eram_fail_job(
     id     bigint,
@@ -128,9 +128,9 @@ end;
 $$;
 
 comment on function eram_fail_job is
-    'Report that a run of a job failed. The job waits for its backoff, or for delay, and runs again, until '
-    'its attempts are used up. Returns the new state, retryable or discarded; null when the run was no '
-    'longer the caller''s.';
+    'Report that a run of a job failed. The job waits for its backoff, or for delay, and runs '
+    'again, until its attempts are used up. Returns the new state, retryable or discarded; null '
+    'when the run was no longer the caller''s.';
 
 create or replace function eram_snooze_job(
     id    bigint,
@@ -167,8 +167,8 @@ end;
 $$;
 
 comment on function eram_snooze_job is
-    'Put a job off: it runs again after delay, and this attempt does not count. Returns whether the run was '
-    'still the caller''s.';
+    'Put a job off: it runs again after delay, and this attempt does not count. Returns whether '
+    'the run was still the caller''s.';
 
 create or replace function eram_discard_job(
     id     bigint,
@@ -205,7 +205,8 @@ end;
 $$;
 
 comment on function eram_discard_job is
-    'Give a job up for good, whatever attempts it has left. Returns whether the run was still the caller''s.';
+    'Give a job up for good, whatever attempts it has left. Returns whether the run was still '
+    'the caller''s.';
 
 create or replace function eram_release_jobs(
     ids  bigint[],
@@ -238,5 +239,5 @@ end;
 $$;
 
 comment on function eram_release_jobs is
-    'Give back jobs that were claimed but not started: they go to the front of their priority, and the '
-    'attempt does not count. Returns the ids that were still these runs'' to give back.';
+    'Give back jobs that were claimed but not started: they go to the front of their priority, '
+    'and the attempt does not count. Returns the ids that were still these runs'' to give back.';

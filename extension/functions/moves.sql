@@ -10,8 +10,9 @@ as $$
     values (job.job_id, job.worker, job.attempted_at, clock_timestamp(), job.run, job.attempt, state, job.queue);
 $$;
 
--- The attempt is passed, because some ways back give it back. Nothing enters a lane in the past: the
--- clock is read when the transaction has its id and has waited for all that it waits for.
+-- The attempt is passed, because some ways back give it back. Nothing enters a lane in the
+-- past: the clock is read when the transaction has its id and has waited for all that it waits
+-- for.
 create or replace function _eram_requeue_job(job eram_running_jobs, attempt integer, delay interval)
     returns void
     language plpgsql

@@ -38,8 +38,9 @@ end;
 $$;
 
 comment on function eram_set_queue is
-    'Change settings of a queue; null leaves one as it is. is_notifying: whether an enqueue wakes waiting '
-    'workers. priority, max_attempts, backoff: the defaults of jobs enqueued from now on.';
+    'Change settings of a queue; null leaves one as it is. is_notifying: whether an enqueue '
+    'wakes waiting workers. priority, max_attempts, backoff: the defaults of jobs enqueued from '
+    'now on.';
 
 create or replace function _eram_set_paused(queue text, is_paused boolean)
     returns boolean
@@ -74,7 +75,8 @@ end;
 $$;
 
 comment on function eram_pause_queue is
-    'Suspend claiming from a queue; what runs goes on, and enqueueing too. Returns false when it was paused already.';
+    'Suspend claiming from a queue; what runs goes on, and enqueueing too. Returns false when '
+    'it was paused already.';
 
 create or replace function eram_resume_queue(queue text)
     returns boolean
@@ -92,4 +94,5 @@ end;
 $$;
 
 comment on function eram_resume_queue is
-    'Let workers claim from a paused queue again, and wake them. Returns false when it was not paused.';
+    'Let workers claim from a paused queue again, and wake them. Returns false when it was not '
+    'paused.';

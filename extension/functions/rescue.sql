@@ -1,9 +1,10 @@
--- Rescue by proof of death. Whether a worker's lock is held is read from pg_locks, never tried: a try
--- would take the lock from a worker that is just taking it back. Any number of callers may run this at
--- once: each works on what no other holds.
+-- Rescue by proof of death. Whether a worker's lock is held is read from pg_locks, never tried:
+-- a try would take the lock from a worker that is just taking it back. Any number of callers
+-- may run this at once: each works on what no other holds.
 
--- How long a lock may be absent. Longer when many sessions may have been lost at once and are on their
--- way back: the server has just started or was promoted, or many locks vanished together.
+-- How long a lock may be absent. Longer when many sessions may have been lost at once and are
+-- on their way back: the server has just started or was promoted, or many locks vanished
+-- together.
 create or replace function _eram_grace(worker eram_workers, missing_count bigint, direct_count bigint)
     returns interval
     language sql
@@ -104,8 +105,9 @@ begin
 end;
 $$;
 
--- Looking through all running jobs is dear while an old snapshot keeps dead rows. A session does it at
--- most every ten seconds, and for at most a hundredth of its time, unless there is a reason.
+-- Looking through all running jobs is dear while an old snapshot keeps dead rows. A session
+-- does it at most every ten seconds, and for at most a hundredth of its time, unless there is a
+-- reason.
 create or replace function _eram_sweep_is_due()
     returns boolean
     language plpgsql
@@ -244,6 +246,7 @@ end;
 $$;
 
 comment on function eram_rescue_jobs is
-    'Give the jobs of dead and stalled workers back to their queues, or discard those whose attempts are '
-    'used up; each worker calls it once a second. With rescue_after, also jobs that have been running for '
-    'longer and whose worker does not hold its lock right now. Returns how many jobs were rescued.';
+    'Give the jobs of dead and stalled workers back to their queues, or discard those whose '
+    'attempts are used up; each worker calls it once a second. With rescue_after, also jobs '
+    'that have been running for longer and whose worker does not hold its lock right now. '
+    'Returns how many jobs were rescued.';

@@ -1,4 +1,5 @@
--- What every call refuses. A caller's mistake is an error that names the value, and nothing is written.
+-- What every call refuses. A caller's mistake is an error that names the value, and nothing is
+-- written.
 
 create or replace function _eram_check_name(what text, value text, longest integer)
     returns void

@@ -1,9 +1,10 @@
--- Waking workers without choking commits. NOTIFY takes a lock of the whole cluster at commit, so a
--- producer notifies only when a worker waits. Who waits holds a shared advisory lock on its session:
--- no row to update, seen at every isolation level, gone with the session.
+-- Waking workers without choking commits. NOTIFY takes a lock of the whole cluster at commit,
+-- so a producer notifies only when a worker waits. Who waits holds a shared advisory lock on
+-- its session: no row to update, seen at every isolation level, gone with the session.
 --
--- The lock's first key is the OID of eram_queues, so that other software's locks cannot collide; the
--- second is a hash of the queue's name: two queues that share it wake each other's workers in vain.
+-- The lock's first key is the OID of eram_queues, so that other software's locks cannot
+-- collide; the second is a hash of the queue's name: two queues that share it wake each other's
+-- workers in vain.
 
 create or replace function _eram_channel(queue text)
     returns text
@@ -14,12 +15,13 @@ as $$
     select 'eram_' || md5('eram_queues'::regclass::oid || ':' || queue);
 $$;
 
--- Called by whoever puts a ticket into a queue, once it has its transaction id and before it reads the
--- clock: a worker that declares itself waiting afterwards polls until that transaction has ended.
+-- Called by whoever puts a ticket into a queue, once it has its transaction id and before it
+-- reads the clock: a worker that declares itself waiting afterwards polls until that
+-- transaction has ended.
 --
--- Nobody waits if the lock can be had exclusively. If it cannot but can be shared, waiting workers hold
--- it, or another producer's probe has just ended: hence the repetition. If it can be had in no way, a
--- probe holds it right now, and so no worker does.
+-- Nobody waits if the lock can be had exclusively. If it cannot but can be shared, waiting
+-- workers hold it, or another producer's probe has just ended: hence the repetition. If it can
+-- be had in no way, a probe holds it right now, and so no worker does.
 create or replace function _eram_wake(queue text)
     returns void
     language plpgsql
@@ -124,10 +126,10 @@ end;
 $$;
 
 comment on function eram_start_waiting is
-    'Declare that this session waits for jobs of a queue: from now on an enqueue notifies it. Fetch once '
-    'more afterwards, and call again with the mark returned until is_settled: only then has every '
-    'producer ended that could have missed the declaration. Also returns when the next job is due. '
-    'Not for sessions behind a transaction pooler.';
+    'Declare that this session waits for jobs of a queue: from now on an enqueue notifies it. '
+    'Fetch once more afterwards, and call again with the mark returned until is_settled: only '
+    'then has every producer ended that could have missed the declaration. Also returns when '
+    'the next job is due. Not for sessions behind a transaction pooler.';
 
 create or replace function eram_stop_waiting(queue text)
     returns void
@@ -150,4 +152,5 @@ end;
 $$;
 
 comment on function eram_stop_waiting is
-    'Declare that this session no longer waits for jobs of a queue. Does nothing if it did not wait.';
+    'Declare that this session no longer waits for jobs of a queue. Does nothing if it did not '
+    'wait.';

@@ -1,7 +1,7 @@
--- Workers come, prove that they live, and go. A direct worker's proof is an advisory lock of its session;
--- the first key is the OID of eram_workers, the second the worker's id. A second lock, on
--- eram_running_jobs, is shared by its claims for their transaction: who declares the worker dead takes
--- it first, so that no claim can commit for a dead worker.
+-- Workers come, prove that they live, and go. A direct worker's proof is an advisory lock of
+-- its session; the first key is the OID of eram_workers, the second the worker's id. A second
+-- lock, on eram_running_jobs, is shared by its claims for their transaction: who declares the
+-- worker dead takes it first, so that no claim can commit for a dead worker.
 
 create or replace function _eram_worker_key(worker bigint)
     returns integer
@@ -40,7 +40,8 @@ as $$
 declare
     v_worker record;
 begin
-    -- The lock comes first: after it, what is read of the worker stays true until this transaction ends.
+    -- The lock comes first: after it, what is read of the worker stays true until this
+    -- transaction ends.
     perform pg_advisory_xact_lock_shared(
         'eram_running_jobs'::regclass::oid::integer,
         _eram_worker_key(worker));
@@ -133,10 +134,10 @@ end;
 $$;
 
 comment on function eram_start_worker is
-    'Register a worker on the session that shall prove its life. client_pid is the backend process as the '
-    'client sees it: when it is another one than the server''s, or null, there is a pooler between, and '
-    'heartbeats prove the worker''s life instead. stalled_after (default 10 minutes, 0 never) is how long it '
-    'may be silent. Returns the worker''s id.';
+    'Register a worker on the session that shall prove its life. client_pid is the backend '
+    'process as the client sees it: when it is another one than the server''s, or null, there '
+    'is a pooler between, and heartbeats prove the worker''s life instead. stalled_after '
+    '(default 10 minutes, 0 never) is how long it may be silent. Returns the worker''s id.';
 
 create or replace function eram_heartbeat(
     worker            bigint,
@@ -164,7 +165,8 @@ begin
 
     -- A lock that was found absent is taken back before the row says so.
     if v_worker.is_direct and not _eram_take_worker_lock(worker) then
-        -- An earlier session of this worker has not been seen to end yet: its lock proves life as well.
+        -- An earlier session of this worker has not been seen to end yet: its lock proves life
+        -- as well.
         null;
     end if;
 
@@ -208,9 +210,9 @@ end;
 $$;
 
 comment on function eram_heartbeat is
-    'Say that a worker lives, and take its lock back if it was lost; call it at least every 15 seconds. '
-    'is_alive is false when the worker was declared dead or never was: register anew. cancelled_ids are the '
-    'jobs it ran that were cancelled since the last call.';
+    'Say that a worker lives, and take its lock back if it was lost; call it at least every 15 '
+    'seconds. is_alive is false when the worker was declared dead or never was: register anew. '
+    'cancelled_ids are the jobs it ran that were cancelled since the last call.';
 
 create or replace function eram_stop_worker(worker bigint)
     returns bigint
@@ -264,5 +266,5 @@ end;
 $$;
 
 comment on function eram_stop_worker is
-    'Say goodbye: what the worker still holds is released, and its lock is given back. Returns how many '
-    'jobs were released.';
+    'Say goodbye: what the worker still holds is released, and its lock is given back. Returns '
+    'how many jobs were released.';

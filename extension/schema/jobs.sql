@@ -1,7 +1,7 @@
--- What a job is, and where it is. The spec says what to run and is written once. The ticket of a
--- job is in exactly one of eram_queued_jobs, eram_running_jobs, eram_finished_jobs: that place is the
--- job's state. A ticket is never updated, only deleted here and inserted there in one statement, and
--- it is short, so that a move costs little and leaves little behind.
+-- What a job is, and where it is. The spec says what to run and is written once. The ticket of
+-- a job is in exactly one of eram_queued_jobs, eram_running_jobs, eram_finished_jobs: that
+-- place is the job's state. A ticket is never updated, only deleted here and inserted there in
+-- one statement, and it is short, so that a move costs little and leaves little behind.
 --
 -- No foreign keys and no triggers: they would cost more than the work. eram_check() is the guard.
 -- Lock order: tickets by job_id, then eram_workers, then eram_queues.
@@ -31,8 +31,10 @@ create table eram_job_specs (
 );
 
 comment on table eram_job_specs is 'What to run: one row per job, written when it is enqueued.';
-comment on column eram_job_specs.backoff is 'How retries are delayed; null is the default of the queue, else exponential.';
-comment on column eram_job_specs.scheduled_at is 'When the job was to run first, as asked for by the producer.';
+comment on column eram_job_specs.backoff is
+    'How retries are delayed; null is the default of the queue, else exponential.';
+comment on column eram_job_specs.scheduled_at is
+    'When the job was to run first, as asked for by the producer.';
 
 create index eram_jobs_args_index on eram_job_specs using gin (args jsonb_path_ops);
 create index eram_jobs_meta_index on eram_job_specs using gin (meta jsonb_path_ops);
@@ -52,9 +54,11 @@ create table eram_queued_jobs (
 );
 
 comment on table eram_queued_jobs is 'Jobs that wait: available, scheduled and retryable ones.';
-comment on column eram_queued_jobs.lane is 'Twice the priority, plus one unless the job came back (released, rescued): those go first.';
+comment on column eram_queued_jobs.lane is
+    'Twice the priority, plus one unless the job came back (released, rescued): those go first.';
 comment on column eram_queued_jobs.run is 'The last run handed out; it only grows.';
-comment on column eram_queued_jobs.attempt is 'Attempts used up, which people see and max_attempts bounds.';
+comment on column eram_queued_jobs.attempt is
+    'Attempts used up, which people see and max_attempts bounds.';
 
 create unique index eram_queued_jobs_job_id_idx on eram_queued_jobs (job_id);
 
@@ -72,7 +76,8 @@ create table eram_running_jobs (
 );
 
 comment on table eram_running_jobs is 'Jobs that a worker holds.';
-comment on column eram_running_jobs.run is 'The fence: a finish is accepted only from the run that it names.';
+comment on column eram_running_jobs.run is
+    'The fence: a finish is accepted only from the run that it names.';
 
 create table eram_finished_jobs (
     job_id       bigint      not null,
@@ -91,7 +96,8 @@ create table eram_finished_jobs (
 );
 
 comment on table eram_finished_jobs is 'Jobs that ended: completed, discarded and cancelled ones.';
-comment on column eram_finished_jobs.worker is 'The worker of the last run; null when the job never ran.';
+comment on column eram_finished_jobs.worker is
+    'The worker of the last run; null when the job never ran.';
 
 -- Nearly every job completes, so the rare ends are found by an index that completions do not touch,
 -- and old rows by block ranges, which cost next to nothing to keep.
@@ -112,10 +118,11 @@ create table eram_job_errors (
 );
 
 comment on table eram_job_errors is 'One row per run that did not end well.';
-comment on column eram_job_errors.detail is 'What the worker adds to the message, such as {"type": ..., "traceback": ...}.';
+comment on column eram_job_errors.detail is
+    'What the worker adds to the message, such as {"type": ..., "traceback": ...}.';
 
--- Tickets come and go by the thousand: vacuum them early, without pauses, and do not shrink files that
--- grow again at once (truncation takes an exclusive lock).
+-- Tickets come and go by the thousand: vacuum them early, without pauses, and do not shrink
+-- files that grow again at once (truncation takes an exclusive lock).
 alter table eram_queued_jobs set (
     autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000,
     autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);

@@ -1,4 +1,5 @@
--- What administrators set for a queue. Queues need no declaration: a queue without a row has defaults.
+-- What administrators set for a queue. Queues need no declaration: a queue without a row has
+-- defaults.
 
 create table eram_queues (
     name         text    not null,
@@ -13,6 +14,9 @@ create table eram_queues (
     constraint eram_queues_max_attempts_check check (max_attempts >= 1)
 );
 
-comment on table eram_queues is 'Settings of queues; a queue without a row, or a null in it, has the default.';
-comment on column eram_queues.is_paused is 'Whether claiming from the queue is suspended; what runs goes on.';
-comment on column eram_queues.is_notifying is 'Whether an enqueue wakes waiting workers; when off they find jobs by polling.';
+comment on table eram_queues is
+    'Settings of queues; a queue without a row, or a null in it, has the default.';
+comment on column eram_queues.is_paused is
+    'Whether claiming from the queue is suspended; what runs goes on.';
+comment on column eram_queues.is_notifying is
+    'Whether an enqueue wakes waiting workers; when off they find jobs by polling.';

@@ -1,6 +1,6 @@
--- What people query. A state is a literal in its branch, so that a query for one state reads one
--- place. The planner cannot merge these branches in order of id; whoever wants the newest first reads
--- eram_latest_jobs, which starts from the specs.
+-- What people query. A state is a literal in its branch, so that a query for one state reads
+-- one place. The planner cannot merge these branches in order of id; whoever wants the newest
+-- first reads eram_latest_jobs, which starts from the specs.
 
 create view eram_jobs as
 select
@@ -105,7 +105,8 @@ left join eram_running_jobs as running on running.job_id = specs.job_id
 left join eram_finished_jobs as finished on finished.job_id = specs.job_id;
 
 comment on view eram_latest_jobs is
-    'The rows of eram_jobs, made for "order by id desc limit n": it reads only as far as the limit.';
+    'The rows of eram_jobs, made for "order by id desc limit n": it reads only as far as the '
+    'limit.';
 
 create view eram_queue_stats as
 with waiting as (
@@ -147,4 +148,5 @@ full join listening using (queue)
 full join (select name as queue, is_paused from eram_queues) as queues using (queue);
 
 comment on view eram_queue_stats is
-    'One row per queue that has jobs, workers or settings: what waits, what is due, what runs, who works.';
+    'One row per queue that has jobs, workers or settings: what waits, what is due, what runs, '
+    'who works.';

@@ -1,6 +1,6 @@
--- Who runs jobs. A worker on a direct connection proves its life by an advisory lock of its session,
--- one behind a pooler by heartbeats. The row changes rarely: a row updated every second would be what
--- leaks while an old snapshot is held.
+-- Who runs jobs. A worker on a direct connection proves its life by an advisory lock of its
+-- session, one behind a pooler by heartbeats. The row changes rarely: a row updated every
+-- second would be what leaks while an old snapshot is held.
 
 create table eram_workers (
     id            bigint      not null generated always as identity,
@@ -23,16 +23,23 @@ create table eram_workers (
 );
 
 comment on table eram_workers is 'Workers, those that ended lately included.';
-comment on column eram_workers.client_pid is 'The backend process as the client sees it; another one on the server means a pooler.';
-comment on column eram_workers.is_direct is 'Whether the lock of the worker''s session proves its life; otherwise its heartbeats do.';
-comment on column eram_workers.timeline is 'The server''s timeline when the lock was taken: it differs after a failover.';
-comment on column eram_workers.stalled_after is 'A worker silent for so long has stalled, whatever its session says; zero means never.';
-comment on column eram_workers.heartbeat_at is 'The last heartbeat, to within a quarter of a minute.';
-comment on column eram_workers.missing_since is 'When the lock of the worker was first found absent.';
-comment on column eram_workers.cancelled_ids is 'Jobs cancelled while this worker ran them, until its heartbeat has told it.';
+comment on column eram_workers.client_pid is
+    'The backend process as the client sees it; another one on the server means a pooler.';
+comment on column eram_workers.is_direct is
+    'Whether the lock of the worker''s session proves its life; otherwise its heartbeats do.';
+comment on column eram_workers.timeline is
+    'The server''s timeline when the lock was taken: it differs after a failover.';
+comment on column eram_workers.stalled_after is
+    'A worker silent for so long has stalled, whatever its session says; zero means never.';
+comment on column eram_workers.heartbeat_at is
+    'The last heartbeat, to within a quarter of a minute.';
+comment on column eram_workers.missing_since is
+    'When the lock of the worker was first found absent.';
+comment on column eram_workers.cancelled_ids is
+    'Jobs cancelled while this worker ran them, until its heartbeat has told it.';
 
--- What a fetch hands to a worker. A type of its own, so that the arguments of eram_fetch() may bear the
--- names of what they mean.
+-- What a fetch hands to a worker. A type of its own, so that the arguments of eram_fetch() may
+-- bear the names of what they mean.
 create type eram_claimed_job as (
     id           bigint,
     run          integer,
