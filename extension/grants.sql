@@ -43,8 +43,12 @@ begin
     if has_schema_privilege('public', current_schema(), 'create') then
         raise warning using
             errcode = '01000',
-            message = format('everyone may create objects in schema "%s", which eram is installed in', current_schema()),
-            hint = format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC, or install eram into a schema of its own.', current_schema());
+            message = format(
+                'everyone may create objects in schema "%s", which eram is installed in',
+                current_schema()),
+            hint = format(
+                'REVOKE CREATE ON SCHEMA %I FROM PUBLIC, or install eram into its own schema.',
+                current_schema());
     end if;
 end;
 $$;

@@ -22,21 +22,29 @@ begin
             errcode = 'invalid_parameter_value',
             message = format('unknown key "%s" in backoff', v_key),
             hint = format('Did you mean "%s"?', _eram_nearest(v_key, c_keys));
-    elsif jsonb_typeof(backoff -> 'strategy') is distinct from 'string' or backoff ->> 'strategy' <> all (c_strategies) then
+    elsif jsonb_typeof(backoff -> 'strategy') is distinct from 'string'
+        or backoff ->> 'strategy' <> all (c_strategies)
+    then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = format('unknown backoff strategy: %s', coalesce(backoff -> 'strategy', 'null')),
+            message = format(
+                'unknown backoff strategy: %s',
+                coalesce(backoff -> 'strategy', 'null')),
             hint = format('The strategies are %s.', array_to_string(c_strategies, ', '));
-    elsif (backoff ->> 'strategy' = 'fixed') <> (coalesce(jsonb_typeof(backoff -> 'base'), 'null') <> 'null') then
+    elsif (backoff ->> 'strategy' = 'fixed') <> (coalesce(backoff -> 'base', 'null') <> 'null') then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = format('backoff strategy "%s" %s', backoff ->> 'strategy',
-                case when backoff ->> 'strategy' = 'fixed' then 'needs a base' else 'takes no base' end),
+            message = format(
+                'backoff strategy "%s" %s a base',
+                backoff ->> 'strategy',
+                case when backoff ->> 'strategy' = 'fixed' then 'needs' else 'does not take' end),
             hint = 'A fixed backoff is {"strategy": "fixed", "base": "1 second"}.';
     end if;
 
     if backoff ->> 'strategy' = 'fixed' then
-        perform _eram_check_delay('base of backoff', _eram_read_interval('base of backoff', backoff -> 'base'));
+        perform _eram_check_delay(
+            'base of backoff',
+            _eram_read_interval('base of backoff', backoff -> 'base'));
     end if;
 end;
 $$;
@@ -56,6 +64,7 @@ begin
         return _eram_read_interval('base of backoff', backoff -> 'base');
     end if;
 
-    return make_interval(secs => least(c_day, (15 + power(2, least(attempt, 20))) * (1 + 0.1 * random())));
+    return make_interval(
+        secs => least(c_day, (15 + power(2, least(attempt, 20))) * (1 + 0.1 * random())));
 end;
 $$;

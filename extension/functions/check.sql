@@ -9,16 +9,26 @@ create or replace function eram_check()
 as $$
     -- One statement, so that all of it sees one snapshot.
     with places as (
-        select queued.job_id, 'queued' as place, queued.run, queued.attempt, queued.lane, queued.queue, queued.scheduled_at
+        select
+            queued.job_id,
+            'queued' as place,
+            queued.run,
+            queued.attempt,
+            queued.lane,
+            queued.queue,
+            queued.scheduled_at
         from eram_queued_jobs as queued
         union all
-        select running.job_id, 'running', running.run, running.attempt, running.lane, running.queue, null
+        select job_id, 'running', run, attempt, lane, queue, null
         from eram_running_jobs as running
         union all
-        select finished.job_id, 'finished', finished.run, finished.attempt, null, finished.queue, null
+        select job_id, 'finished', run, attempt, null, queue, null
         from eram_finished_jobs as finished
     )
-    select 'job in several places', places.job_id, string_agg(places.place, ', ' order by places.place)
+    select
+        'job in several places',
+        places.job_id,
+        string_agg(places.place, ', ' order by places.place)
     from places
     group by places.job_id
     having count(*) > 1
@@ -31,27 +41,44 @@ as $$
     from places
     where not exists (select from eram_job_specs as specs where specs.job_id = places.job_id)
     union all
-    select 'more attempts than allowed', places.job_id, format('%s of %s', places.attempt, specs.max_attempts)
+    select
+        'more attempts than allowed',
+        places.job_id,
+        format('%s of %s', places.attempt, specs.max_attempts)
     from places
     join eram_job_specs as specs on specs.job_id = places.job_id
-    where places.attempt > specs.max_attempts or places.place = 'queued' and places.attempt = specs.max_attempts
+    where
+        places.attempt > specs.max_attempts
+        or places.place = 'queued' and places.attempt = specs.max_attempts
     union all
-    select 'lane of another priority', places.job_id, format('lane %s, priority %s', places.lane, specs.priority)
+    select
+        'lane of another priority',
+        places.job_id,
+        format('lane %s, priority %s', places.lane, specs.priority)
     from places
     join eram_job_specs as specs on specs.job_id = places.job_id
     where places.lane / 2 <> specs.priority
     union all
-    select 'queue differs from its spec', places.job_id, format('%s, not %s', places.queue, specs.queue)
+    select
+        'queue differs from its spec',
+        places.job_id,
+        format('%s, not %s', places.queue, specs.queue)
     from places
     join eram_job_specs as specs on specs.job_id = places.job_id
     where places.queue <> specs.queue
     union all
-    select 'scheduled before it was enqueued', places.job_id, format('%s, enqueued at %s', places.scheduled_at, specs.inserted_at)
+    select
+        'scheduled before it was enqueued',
+        places.job_id,
+        format('%s, enqueued at %s', places.scheduled_at, specs.inserted_at)
     from places
     join eram_job_specs as specs on specs.job_id = places.job_id
     where places.scheduled_at < specs.inserted_at
     union all
-    select 'error of a run that never was', errors.job_id, format('run %s of %s', errors.run, places.run)
+    select
+        'error of a run that never was',
+        errors.job_id,
+        format('run %s of %s', errors.run, places.run)
     from eram_job_errors as errors
     left join places on places.job_id = errors.job_id
     where places.run is null or errors.run > places.run
@@ -61,12 +88,18 @@ as $$
     join eram_running_jobs as running on running.job_id = errors.job_id and running.run = errors.run
     union all
     -- Between death and rescue this is normal, for seconds.
-    select 'worker is gone', running.job_id, format('worker %s, since %s', running.worker, coalesce(workers.ended_at::text, 'ever'))
+    select
+        'worker is gone',
+        running.job_id,
+        format('worker %s, since %s', running.worker, coalesce(workers.ended_at::text, 'ever'))
     from eram_running_jobs as running
     left join eram_workers as workers on workers.id = running.worker
     where workers.id is null or workers.ended_at < statement_timestamp() - interval '1 minute'
     union all
-    select 'sequence behind its table', max(specs.job_id), format('next id %s', min(sequence.last_value) + 1)
+    select
+        'sequence behind its table',
+        max(specs.job_id),
+        format('next id %s', min(sequence.last_value) + 1)
     from eram_job_specs as specs
     cross join eram_job_specs_job_id_seq as sequence
     having max(specs.job_id) > min(sequence.last_value);

@@ -4,7 +4,7 @@
 -- client carries on with it.
 --
 -- The setting is a list of integers, times in microseconds since 1970:
---     1 mark      transaction id that must have ended before "noted" becomes "safe"; 0 none, -1 wanted
+--     1 mark      id that must have ended before "noted" becomes "safe"; 0 none, -1 wanted
 --     2 noted_at  3 swept_at  4 sweep_cost  5 full_at  6 full_cost
 --     7 to 46     first: 20 times, 20 ids; where the last claim of a lane ended
 --    47 to 86     safe:  the same; behind it nothing can appear any more
@@ -38,8 +38,10 @@ begin
 
     v_cursor := v_text::bigint[];
     if cardinality(v_cursor) <> 126 or now_us < (
-        select max(at)
-        from unnest(v_cursor[2:3] || v_cursor[5:5] || v_cursor[7:26] || v_cursor[47:66] || v_cursor[87:106]) as at
+        select max(times.at)
+        from unnest(
+            v_cursor[2:3] || v_cursor[5:5]
+            || v_cursor[7:26] || v_cursor[47:66] || v_cursor[87:106]) as times (at)
     ) then
         return null;
     end if;

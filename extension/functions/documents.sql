@@ -78,7 +78,9 @@ begin
             end if;
             raise exception using
                 errcode = 'numeric_value_out_of_range',
-                message = format('%s must be between 0 and %s seconds, got %s', what, v_longest, left(value::text, 100)),
+                message = format(
+                    '%s must be between 0 and %s seconds, got %s',
+                    what, v_longest, left(value::text, 100)),
                 hint = 'A number is seconds.';
         when 'string' then
             return (value #>> '{}')::interval;
@@ -87,7 +89,9 @@ begin
         else
             raise exception using
                 errcode = 'invalid_parameter_value',
-                message = format('%s must be a number or a string, got %s', what, jsonb_typeof(value)),
+                message = format(
+                    '%s must be a number or a string, got %s',
+                    what, jsonb_typeof(value)),
                 hint = 'A number is seconds, a string is an interval such as "1 minute".';
     end case;
 exception
@@ -107,16 +111,19 @@ create or replace function _eram_read_timestamp(what text, value jsonb)
     set search_path from current
 as $$
 declare
-    c_hint constant text := 'Pass a string such as "2030-01-31T08:00:00+01:00" or "2030-01-31T07:00:00Z".';
+    c_time constant text := '^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)? ?(Z|[+-]\d\d(:?\d\d)?)$';
+    c_hint constant text := 'Pass a string such as "2030-01-31T08:00:00+01:00".';
 begin
     if jsonb_typeof(value) = 'null' then
         return null;
     elsif jsonb_typeof(value) <> 'string'
-        or value #>> '{}' !~ '^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)? ?(Z|[+-]\d{2}(:?\d{2})?)$'
+        or value #>> '{}' !~ c_time
     then
         raise exception using
             errcode = 'invalid_datetime_format',
-            message = format('%s must be a time with an offset, got %s', what, left(value::text, 100)),
+            message = format(
+                '%s must be a time with an offset, got %s',
+                what, left(value::text, 100)),
             hint = c_hint;
     end if;
     return (value #>> '{}')::timestamptz;
@@ -138,7 +145,9 @@ as $$
 begin
     if jsonb_typeof(value) = 'null' then
         return null;
-    elsif jsonb_typeof(value) <> 'array' or jsonb_path_exists(value, '$[*] ? (@.type() != "string")') then
+    elsif jsonb_typeof(value) <> 'array'
+        or jsonb_path_exists(value, '$[*] ? (@.type() != "string")')
+    then
         raise exception using
             errcode = 'invalid_parameter_value',
             message = format('tags must be an array of strings, got %s', left(value::text, 100)),
@@ -180,7 +189,10 @@ begin
 
     -- A check is only called where there is something to check: an enqueue is a hot path, and most
     -- names are short and plain.
-    if v_spec.handler is null or octet_length(v_spec.handler) > 128 or v_spec.handler !~ '^[!-~]+$' then
+    if v_spec.handler is null
+        or octet_length(v_spec.handler) > 128
+        or v_spec.handler !~ '^[!-~]+$'
+    then
         perform _eram_check_handler(v_spec.handler);
     end if;
     if octet_length(v_spec.queue) > 128 or v_spec.queue !~ '^[!-~]+$' then
@@ -196,7 +208,10 @@ begin
     where queues.name = v_spec.queue;
 
     v_spec.priority := coalesce(v_settings.priority, 0);
-    v_spec.max_attempts := coalesce(max_attempts, v_settings.max_attempts, _eram_default_max_attempts());
+    v_spec.max_attempts := coalesce(
+        max_attempts,
+        v_settings.max_attempts,
+        _eram_default_max_attempts());
     v_spec.backoff := coalesce(backoff, v_settings.backoff);
 
     if priority is not null then
@@ -243,14 +258,17 @@ create or replace function _eram_read_spec(job jsonb)
     set search_path from current
 as $$
 declare
-    c_keys constant text[] :=
-        '{handler,args,queue,priority,max_attempts,scheduled_at,delay,tags,meta,backoff,timeout,unique}';
+    c_keys constant text[] := array[
+        'handler', 'args', 'queue', 'priority', 'max_attempts', 'scheduled_at', 'delay', 'tags',
+        'meta', 'backoff', 'timeout', 'unique'];
     v_key  text;
 begin
     if job is null or jsonb_typeof(job) <> 'object' then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = format('a job must be a JSON object, got %s', coalesce(jsonb_typeof(job), 'null')),
+            message = format(
+                'a job must be a JSON object, got %s',
+                coalesce(jsonb_typeof(job), 'null')),
             hint = 'Pass a document such as {"handler": "app.jobs:email", "args": {}}.';
     end if;
 
@@ -279,12 +297,15 @@ begin
         end,
         args => nullif(job -> 'args', 'null'),
         queue => case when job ? 'queue' then _eram_read_text('queue', job -> 'queue') end,
-        priority => case when job ? 'priority' then _eram_read_integer('priority', job -> 'priority') end,
+        priority => case
+            when job ? 'priority' then _eram_read_integer('priority', job -> 'priority')
+        end,
         max_attempts => case
             when job ? 'max_attempts' then _eram_read_integer('max_attempts', job -> 'max_attempts')
         end,
         scheduled_at => case
-            when job ? 'scheduled_at' then _eram_read_timestamp('scheduled_at', job -> 'scheduled_at')
+            when job ? 'scheduled_at'
+            then _eram_read_timestamp('scheduled_at', job -> 'scheduled_at')
         end,
         delay => case when job ? 'delay' then _eram_read_interval('delay', job -> 'delay') end,
         tags => case when job ? 'tags' then _eram_read_tags(job -> 'tags') end,

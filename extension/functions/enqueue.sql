@@ -22,8 +22,9 @@ begin
 
     return query
     with specs as (
-        insert into eram_job_specs
-            (handler, args, meta, tags, queue, priority, max_attempts, backoff, inserted_at, scheduled_at)
+        insert into eram_job_specs (
+            handler, args, meta, tags, queue, priority, max_attempts, backoff,
+            inserted_at, scheduled_at)
         select
             wanted.handler,
             wanted.args,
@@ -37,7 +38,7 @@ begin
             greatest(wanted.scheduled_at, v_now)
         from unnest(v_specs) with ordinality as wanted
         order by wanted.ordinality
-        returning eram_job_specs.job_id, eram_job_specs.queue, eram_job_specs.priority, eram_job_specs.scheduled_at
+        returning job_id, queue, priority, scheduled_at
     ),
     tickets as (
         insert into eram_queued_jobs (job_id, scheduled_at, run, attempt, lane, queue)
@@ -74,10 +75,12 @@ begin
     v_now := clock_timestamp();
     v_scheduled_at := greatest(spec.scheduled_at, v_now);
 
-    insert into eram_job_specs
-        (handler, args, meta, tags, queue, priority, max_attempts, backoff, inserted_at, scheduled_at)
+    insert into eram_job_specs (
+        handler, args, meta, tags, queue, priority, max_attempts, backoff,
+        inserted_at, scheduled_at)
     values (
-        spec.handler, spec.args, spec.meta, spec.tags, spec.queue, spec.priority, spec.max_attempts, spec.backoff,
+        spec.handler, spec.args, spec.meta, spec.tags,
+        spec.queue, spec.priority, spec.max_attempts, spec.backoff,
         v_now, v_scheduled_at)
     returning job_id into v_id;
 
@@ -96,16 +99,20 @@ create or replace function eram_enqueue_jobs(jobs jsonb)
     set search_path from current
 as $$
 declare
-    v_jobs   jsonb            := case when jsonb_typeof(jobs) = 'object' then jsonb_build_array(jobs) else jobs end;
+    v_jobs   jsonb            := jobs;
     v_job    jsonb;
     v_number bigint           := 0;
     v_specs  eram_job_specs[] := '{}';
     v_hint   text;
 begin
-    if v_jobs is null or jsonb_typeof(v_jobs) <> 'array' then
+    if jsonb_typeof(v_jobs) = 'object' then
+        v_jobs := jsonb_build_array(v_jobs);
+    elsif v_jobs is null or jsonb_typeof(v_jobs) <> 'array' then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = format('jobs must be a JSON array of jobs, got %s', coalesce(jsonb_typeof(v_jobs), 'null')),
+            message = format(
+                'jobs must be a JSON array of jobs, got %s',
+                coalesce(jsonb_typeof(v_jobs), 'null')),
             hint = 'Pass [{"handler": "app.jobs:email", "args": {}}, ...].';
     end if;
 
@@ -121,7 +128,9 @@ begin
             raise exception using
                 errcode = sqlstate,
                 message = sqlerrm,
-                detail = format('The mistake is in job %s of %s.', v_number, jsonb_array_length(v_jobs)),
+                detail = format(
+                    'The mistake is in job %s of %s.',
+                    v_number, jsonb_array_length(v_jobs)),
                 hint = v_hint;
     end;
 
@@ -176,7 +185,10 @@ as $$
 begin
     -- A driver that sends a JSON document as an untyped parameter lands here.
     if ltrim(handler, E' \t\r\n') like '{%' then
-        if num_nonnulls(args, queue, priority, max_attempts, scheduled_at, delay, tags, meta, backoff, timeout, unique_by) > 0 then
+        if num_nonnulls(
+            args, queue, priority, max_attempts, scheduled_at, delay, tags, meta, backoff, timeout,
+            unique_by) > 0
+        then
             raise exception using
                 errcode = 'invalid_parameter_value',
                 message = 'a job given as one JSON document takes no further arguments',
@@ -197,7 +209,10 @@ begin
 end;
 $$;
 
-comment on function eram_enqueue_job(text, jsonb, text, integer, integer, timestamptz, interval, text[], jsonb, jsonb, interval, jsonb) is
+comment on function eram_enqueue_job(
+    text, jsonb, text, integer, integer, timestamptz, interval, text[], jsonb, jsonb, interval,
+    jsonb
+) is
     'Enqueue one job in the caller''s transaction; only the handler is required, null means the '
     'default. A handler that begins with { is read as a JSON document instead. Returns the '
     'job''s id.';

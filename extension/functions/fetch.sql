@@ -65,7 +65,7 @@ begin
     perform _eram_check_queue(v_queue);
     perform _eram_check_worker(v_worker);
 
-    if v_demand = 0 or exists (select from eram_queues as queues where queues.name = v_queue and queues.is_paused) then
+    if v_demand = 0 or _eram_is_paused(v_queue) then
         return;
     end if;
 
@@ -112,7 +112,9 @@ begin
                     queued.queue = v_queue
                     and queued.lane = (lanes.number - 1)::smallint
                     and (queued.scheduled_at, queued.job_id)
-                        > (timestamptz 'epoch' + lanes.from_at * interval '1 microsecond', lanes.from_id)
+                        > (
+                            timestamptz 'epoch' + lanes.from_at * interval '1 microsecond',
+                            lanes.from_id)
                     and queued.scheduled_at <= v_upto
                 order by
                     queued.scheduled_at,

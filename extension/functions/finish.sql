@@ -40,7 +40,8 @@ begin
             running.ctid as place,
             asked.result
         from unnest(v_ids, v_runs, v_results) as asked (job_id, run, result)
-        join eram_running_jobs as running on running.job_id = asked.job_id and running.run = asked.run
+        join eram_running_jobs as running
+            on running.job_id = asked.job_id and running.run = asked.run
         order by running.job_id
         for update of running
     ),
@@ -122,7 +123,10 @@ begin
         return 'discarded';
     end if;
 
-    perform _eram_requeue_job(v_job, v_job.attempt, coalesce(delay, _eram_backoff(v_spec.backoff, v_job.attempt)));
+    perform _eram_requeue_job(
+        v_job,
+        v_job.attempt,
+        coalesce(delay, _eram_backoff(v_spec.backoff, v_job.attempt)));
     return 'retryable';
 end;
 $$;
@@ -198,7 +202,10 @@ begin
         return false;
     end if;
 
-    perform _eram_record_error(v_job, coalesce(reason, 'discarded by its handler'), '{"type": "discarded"}');
+    perform _eram_record_error(
+        v_job,
+        coalesce(reason, 'discarded by its handler'),
+        '{"type": "discarded"}');
     perform _eram_finish_job(v_job, 'discarded');
     return true;
 end;
@@ -230,7 +237,8 @@ begin
         array(
             select running.job_id
             from unnest(v_ids, v_runs) as asked (job_id, run)
-            join eram_running_jobs as running on running.job_id = asked.job_id and running.run = asked.run
+            join eram_running_jobs as running
+                on running.job_id = asked.job_id and running.run = asked.run
             order by running.job_id
             for update of running
         ),

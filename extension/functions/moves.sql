@@ -6,8 +6,11 @@ create or replace function _eram_finish_job(job eram_running_jobs, state text)
     volatile
     set search_path from current
 as $$
-    insert into eram_finished_jobs (job_id, worker, attempted_at, finalized_at, run, attempt, state, queue)
-    values (job.job_id, job.worker, job.attempted_at, clock_timestamp(), job.run, job.attempt, state, job.queue);
+    insert into eram_finished_jobs
+        (job_id, worker, attempted_at, finalized_at, run, attempt, state, queue)
+    values (
+        job.job_id, job.worker, job.attempted_at, clock_timestamp(),
+        job.run, job.attempt, state, job.queue);
 $$;
 
 -- The attempt is passed, because some ways back give it back. Nothing enters a lane in the
@@ -23,7 +26,9 @@ begin
     perform _eram_wake(job.queue);
 
     insert into eram_queued_jobs (job_id, scheduled_at, run, attempt, lane, queue)
-    values (job.job_id, clock_timestamp() + delay, job.run, attempt, _eram_normal_lane(job.lane), job.queue);
+    values (
+        job.job_id, clock_timestamp() + delay,
+        job.run, attempt, _eram_normal_lane(job.lane), job.queue);
 end;
 $$;
 
@@ -53,7 +58,9 @@ create or replace function _eram_record_error(job eram_running_jobs, error text,
     set search_path from current
 as $$
     insert into eram_job_errors (job_id, run, attempt, worker, errored_at, error, detail)
-    values (job.job_id, job.run, job.attempt, job.worker, clock_timestamp(), left(error, 10000), detail);
+    values (
+        job.job_id, job.run, job.attempt, job.worker, clock_timestamp(),
+        left(error, 10000), detail);
 $$;
 
 -- Running jobs go back to the front of their priority. The caller has locked them, in order of id.

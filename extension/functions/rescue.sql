@@ -5,7 +5,11 @@
 -- How long a lock may be absent. Longer when many sessions may have been lost at once and are
 -- on their way back: the server has just started or was promoted, or many locks vanished
 -- together.
-create or replace function _eram_grace(worker eram_workers, missing_count bigint, direct_count bigint)
+create or replace function _eram_grace(
+    worker        eram_workers,
+    missing_count bigint,
+    direct_count  bigint
+)
     returns interval
     language sql
     stable
@@ -70,10 +74,17 @@ begin
             continue;
         end if;
 
-        v_last_sign_at := greatest(v_worker.heartbeat_at, v_worker.missing_since, pg_postmaster_start_time());
+        v_last_sign_at := greatest(
+            v_worker.heartbeat_at,
+            v_worker.missing_since,
+            pg_postmaster_start_time());
         v_reason := case
             when v_is_missing then
-                case when v_now - v_worker.missing_since > _eram_grace(v_worker, v_missing_count, v_direct_count) then 'died' end
+                case
+                    when v_now - v_worker.missing_since
+                        > _eram_grace(v_worker, v_missing_count, v_direct_count)
+                    then 'died'
+                end
             when v_worker.is_direct or v_now - v_last_sign_at <= c_pooled_silence then null
             else 'died'
         end;
@@ -86,7 +97,10 @@ begin
 
         if v_reason is not null then
             -- Not while a claim of this worker is under way: its jobs would be overlooked.
-            if pg_try_advisory_xact_lock('eram_running_jobs'::regclass::oid::integer, _eram_worker_key(v_worker.id)) then
+            if pg_try_advisory_xact_lock(
+                'eram_running_jobs'::regclass::oid::integer,
+                _eram_worker_key(v_worker.id))
+            then
                 update eram_workers as workers
                 set
                     ended_at = v_now,
@@ -94,7 +108,11 @@ begin
                 where workers.id = v_worker.id;
                 v_ended_count := v_ended_count + 1;
             end if;
-        elsif v_worker.is_direct and not v_is_missing and v_worker.timeline = v_timeline and v_worker.missing_since is not null then
+        elsif v_worker.is_direct
+            and not v_is_missing
+            and v_worker.timeline = v_timeline
+            and v_worker.missing_since is not null
+        then
             update eram_workers as workers
             set missing_since = null
             where workers.id = v_worker.id;
@@ -150,7 +168,11 @@ begin
         from pg_catalog.pg_locks as locks
         where
             locks.locktype = 'advisory'
-            and locks.database = (select databases.oid from pg_catalog.pg_database as databases where databases.datname = current_database())
+            and locks.database = (
+                select databases.oid
+                from pg_catalog.pg_database as databases
+                where databases.datname = current_database()
+            )
             and locks.classid = 'eram_workers'::regclass::oid
             and locks.objsubid = 2
             and locks.granted
@@ -162,7 +184,9 @@ begin
         and not exists (
             select
             from eram_workers as workers
-            where workers.ended_at > v_start - interval '10 seconds' and workers.end_reason <> 'stopped'
+            where
+                workers.ended_at > v_start - interval '10 seconds'
+                and workers.end_reason <> 'stopped'
         )
     then
         return 0;
@@ -173,7 +197,8 @@ begin
     v_ids := array(
         select running.job_id
         from eram_running_jobs as running
-        left join eram_workers as workers on workers.id = running.worker and workers.ended_at is null
+        left join eram_workers as workers
+            on workers.id = running.worker and workers.ended_at is null
         where
             workers.id is null
             or running.attempted_at < v_start - rescue_after
@@ -190,12 +215,11 @@ begin
         running.attempt,
         running.worker,
         clock_timestamp(),
-        case workers.end_reason
-            when 'stalled' then format('worker "%s" (%s) stalled while it held this job', workers.name, workers.id)
-            when 'stopped' then format('worker "%s" (%s) stopped while it held this job', workers.name, workers.id)
-            when 'died' then format('worker "%s" (%s) died while it held this job', workers.name, workers.id)
-            else format('worker %s did not prove its life while it held this job', running.worker)
-        end,
+        format(
+            'worker %s (%s) %s while it held this job',
+            running.worker,
+            coalesce('"' || workers.name || '"', 'unknown'),
+            coalesce(workers.end_reason, 'did not prove its life')),
         '{"type": "rescued"}'
     from eram_running_jobs as running
     left join eram_workers as workers on workers.id = running.worker
@@ -214,7 +238,8 @@ begin
         where running.job_id = any (v_exhausted)
         returning running.*
     )
-    insert into eram_finished_jobs (job_id, worker, attempted_at, finalized_at, run, attempt, state, queue)
+    insert into eram_finished_jobs
+        (job_id, worker, attempted_at, finalized_at, run, attempt, state, queue)
     select
         gone.job_id,
         gone.worker,

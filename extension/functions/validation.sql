@@ -75,7 +75,9 @@ begin
     if max_attempts not between 1 and _eram_most_attempts() then
         raise exception using
             errcode = 'numeric_value_out_of_range',
-            message = format('max_attempts must be between 1 and %s, got %s', _eram_most_attempts(), max_attempts),
+            message = format(
+                'max_attempts must be between 1 and %s, got %s',
+                _eram_most_attempts(), max_attempts),
             hint = 'With 1 the job is not retried.';
     end if;
 end;
@@ -96,7 +98,9 @@ begin
     elsif not isfinite(delay) or delay < interval '0' or delay > _eram_longest_delay() then
         raise exception using
             errcode = 'numeric_value_out_of_range',
-            message = format('%s must be between 0 and %s, got %s', what, _eram_longest_delay(), delay),
+            message = format(
+                '%s must be between 0 and %s, got %s',
+                what, _eram_longest_delay(), delay),
             hint = 'Pass an interval, such as ''1 minute''.';
     end if;
 end;
@@ -109,7 +113,9 @@ create or replace function _eram_check_scheduled_at(scheduled_at timestamptz)
     set search_path from current
 as $$
 begin
-    if not (scheduled_at >= timestamptz '0001-01-02 00:00:00+00' and scheduled_at < timestamptz '9999-12-31 00:00:00+00') then
+    if scheduled_at < timestamptz '0001-01-02 00:00:00+00'
+        or scheduled_at > timestamptz '9999-12-31 00:00:00+00'
+    then
         raise exception using
             errcode = 'datetime_field_overflow',
             message = format('scheduled_at is out of range: %s', scheduled_at),
@@ -146,7 +152,9 @@ begin
     if array_ndims(tags) > 1 then
         raise exception using
             errcode = 'array_subscript_error',
-            message = format('tags must be a list, got an array of %s dimensions', array_ndims(tags)),
+            message = format(
+                'tags must be a list, got an array of %s dimensions',
+                array_ndims(tags)),
             hint = 'Pass tags as ''{one,two}''.';
     end if;
 
@@ -178,15 +186,24 @@ create or replace function _eram_check_runs(ids bigint[], runs integer[])
     set search_path from current
 as $$
 begin
-    if ids is null or runs is null or array_position(ids, null) is not null or array_position(runs, null) is not null then
+    if ids is null
+        or runs is null
+        or array_position(ids, null) is not null
+        or array_position(runs, null) is not null
+    then
         raise exception using
             errcode = 'null_value_not_allowed',
             message = 'ids and runs must not be null or contain null',
             hint = 'Pass id and run as eram_fetch() returned them.';
-    elsif array_ndims(ids) > 1 or array_ndims(runs) > 1 or cardinality(ids) <> cardinality(runs) then
+    elsif array_ndims(ids) > 1
+        or array_ndims(runs) > 1
+        or cardinality(ids) <> cardinality(runs)
+    then
         raise exception using
             errcode = 'array_subscript_error',
-            message = format('ids and runs must be lists of one length, got %s and %s', cardinality(ids), cardinality(runs)),
+            message = format(
+                'ids and runs must be lists of one length, got %s and %s',
+                cardinality(ids), cardinality(runs)),
             hint = 'Pass one run for each id.';
     end if;
 end;

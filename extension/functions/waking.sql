@@ -38,7 +38,8 @@ begin
         -- One expression: nothing can interrupt it between taking the lock and giving it back.
         v_is_awake := case
             when pg_try_advisory_lock(v_class, v_key) then pg_advisory_unlock(v_class, v_key)
-            when pg_try_advisory_lock_shared(v_class, v_key) then not pg_advisory_unlock_shared(v_class, v_key)
+            when pg_try_advisory_lock_shared(v_class, v_key)
+            then not pg_advisory_unlock_shared(v_class, v_key)
             else true
         end;
         if v_is_awake then
@@ -48,12 +49,31 @@ begin
 
     -- eram.notify is for sessions that must not notify: NOTIFY forbids PREPARE TRANSACTION.
     if current_setting('eram.notify', true) = 'off'
-        or exists (select from eram_queues as queues where queues.name = queue and not queues.is_notifying)
+        or exists (
+            select
+            from eram_queues as queues
+            where queues.name = queue and not queues.is_notifying
+        )
     then
         return;
     end if;
 
     perform pg_notify(_eram_channel(queue), queue);
+end;
+$$;
+
+create or replace function _eram_is_paused(queue text)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path from current
+as $$
+begin
+    return exists (
+        select
+        from eram_queues as queues
+        where queues.name = queue and queues.is_paused
+    );
 end;
 $$;
 
@@ -121,7 +141,7 @@ begin
             queued.job_id
         limit 1
     ) as upcoming
-    where not exists (select from eram_queues as queues where queues.name = v_queue and queues.is_paused);
+    where not _eram_is_paused(v_queue);
 end;
 $$;
 

@@ -114,8 +114,9 @@ begin
 
     insert into eram_workers
         (name, queues, client_pid, is_direct, timeline, stalled_after, started_at, heartbeat_at)
-    values
-        (name, v_queues, client_pid, v_is_direct, _eram_timeline(), v_stalled_after, clock_timestamp(), clock_timestamp())
+    values (
+        name, v_queues, client_pid, v_is_direct, _eram_timeline(), v_stalled_after,
+        clock_timestamp(), clock_timestamp())
     returning id into v_id;
 
     if v_is_direct then

@@ -91,7 +91,8 @@ create table eram_finished_jobs (
     result       jsonb,
 
     constraint eram_finished_jobs_pkey primary key (job_id),
-    constraint eram_finished_jobs_state_check check (state in ('completed', 'discarded', 'cancelled')),
+    constraint eram_finished_jobs_state_check check (
+        state in ('completed', 'discarded', 'cancelled')),
     constraint eram_finished_jobs_run_check check (run >= attempt and attempt >= 0)
 );
 
@@ -101,8 +102,10 @@ comment on column eram_finished_jobs.worker is
 
 -- Nearly every job completes, so the rare ends are found by an index that completions do not touch,
 -- and old rows by block ranges, which cost next to nothing to keep.
-create index eram_finished_jobs_state_idx on eram_finished_jobs (state, finalized_at) where state <> 'completed';
-create index eram_finished_jobs_prune_idx on eram_finished_jobs using brin (finalized_at) with (pages_per_range = 32, autosummarize = on);
+create index eram_finished_jobs_state_idx on eram_finished_jobs (state, finalized_at)
+    where state <> 'completed';
+create index eram_finished_jobs_prune_idx on eram_finished_jobs using brin (finalized_at)
+    with (pages_per_range = 32, autosummarize = on);
 
 create table eram_job_errors (
     job_id     bigint      not null,

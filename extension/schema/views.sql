@@ -16,13 +16,20 @@ select
     specs.priority::integer as priority,
     (
         select jsonb_agg(
-            jsonb_build_object('attempt', errors.attempt, 'at', errors.errored_at, 'error', errors.error)
+            jsonb_build_object(
+                'attempt', errors.attempt,
+                'at', errors.errored_at,
+                'error', errors.error)
             || errors.detail
             order by errors.run)
         from eram_job_errors as errors
         where errors.job_id = specs.job_id
     ) as errors,
-    (select workers.name from eram_workers as workers where workers.id = places.worker) as attempted_by,
+    (
+        select workers.name
+        from eram_workers as workers
+        where workers.id = places.worker
+    ) as attempted_by,
     specs.inserted_at,
     coalesce(places.scheduled_at, specs.scheduled_at) as scheduled_at,
     places.attempted_at,
@@ -31,8 +38,15 @@ select
 from eram_job_specs as specs
 join (
     select
-        job_id, 'available' as state, queue, attempt, scheduled_at,
-        null::bigint as worker, null::timestamptz as attempted_at, null::timestamptz as finalized_at, null::jsonb as result
+        job_id,
+        'available' as state,
+        queue,
+        attempt,
+        scheduled_at,
+        null::bigint as worker,
+        null::timestamptz as attempted_at,
+        null::timestamptz as finalized_at,
+        null::jsonb as result
     from eram_queued_jobs
     where scheduled_at <= statement_timestamp()
     union all
@@ -83,7 +97,10 @@ select
     specs.priority::integer as priority,
     (
         select jsonb_agg(
-            jsonb_build_object('attempt', errors.attempt, 'at', errors.errored_at, 'error', errors.error)
+            jsonb_build_object(
+                'attempt', errors.attempt,
+                'at', errors.errored_at,
+                'error', errors.error)
             || errors.detail
             order by errors.run)
         from eram_job_errors as errors
