@@ -1,0 +1,160 @@
+"""Every snippet of README.md and docs/ is executed, in the order of its page."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+# Generated out of the database and compared with it by test_sql_reference.py: signatures, not calls.
+NOT_CALLS = {"sql-reference.md"}
+LONGEST_SECONDS = 30.0
+
+# What a page takes for granted that its reader has.
+BEFORE = {
+    "README.md": "create table words (word text)",
+    "python.md": "create table bookings (account text, amount int)",
+}
+
+
+class Snippet(NamedTuple):
+    page: str
+    line: int
+    language: str
+    text: str
+
+
+def _snippets(page: Path) -> Iterator[Snippet]:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    fence, language, start = False, "", 0
+    for number, line in enumerate(lines, 1):
+        if line.startswith("```"):
+            if fence:
+                yield Snippet(page.name, start, language, "\n".join(lines[start : number - 1]))
+            fence, language, start = not fence, line.removeprefix("```"), number
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_snippets_run(page: Path, dsn: str, tmp_path: Path) -> None:
+    """What a page shows works as shown."""
+    reader = Reader(dsn, tmp_path)
+    if page.name in BEFORE:
+        reader.run_sql(BEFORE[page.name])
+    for snippet in _snippets(page):
+        where = f"{snippet.page}:{snippet.line}"
+        match snippet.language:
+            case "sql" if snippet.page not in NOT_CALLS:
+                reader.run_sql(snippet.text)
+            case "python":
+                reader.run_python(snippet.text, where)
+            case "sh":
+                for line in snippet.text.splitlines():
+                    reader.run_shell(line.partition("  #")[0].strip(), where)
+            case "toml":
+                reader.keep_toml(snippet.text)
+            case "sql" | "mermaid":
+                pass
+            case other:
+                pytest.fail(f"{where}: nobody executes a snippet in {other!r}")
+    reader.finish()
+
+
+class Reader:
+    """Someone who types in what a page says."""
+
+    def __init__(self, dsn: str, directory: Path) -> None:
+        self._dsn = dsn
+        self._directory = directory
+        self._env = {**os.environ, "DATABASE_URL": dsn, "PYTHONPATH": str(directory)}
+        self._workers: list[list[str]] = []
+
+    def run_sql(self, text: str) -> None:
+        # A page may say "create extension"; the test's database has it already.
+        text = re.sub(r"(?im)^create extension eram;$", "", text)
+        with psycopg.connect(self._dsn, autocommit=True) as conn:
+            conn.execute(text)  # type: ignore[call-overload]
+
+    def run_python(self, text: str, where: str) -> None:
+        if name := re.match(r"# (\S+\.py)\n", text):
+            path = self._directory / name[1]
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            text = f"import {name[1].removesuffix('.py').replace('/', '.')}"
+        script = f"DATABASE_URL = {self._dsn!r}\n{text}"
+        done = self._run([sys.executable, "-c", script])
+        assert done.returncode == 0, f"{where}: {done.stderr}"
+
+    def run_shell(self, line: str, where: str) -> None:
+        command, *arguments = line.split()
+        if command == "make":
+            targets = re.findall(r"(?m)^([a-z-]+):.*## ", (PROJECT / "Makefile").read_text())
+            assert arguments[0] in targets, f"{where}: no such target"
+        elif arguments[:2] == ["-m", "eram.worker"]:
+            # Run at the end, when the page has enqueued what there is to run.
+            self._workers.append([sys.executable, *arguments])
+        elif arguments == ["-m", "eram.dev"]:
+            # It runs until it is interrupted; tests/install starts it for real.
+            assert self._run([sys.executable, *arguments, "--help"]).returncode == 0, where
+        else:
+            pytest.fail(f"{where}: nobody executes {line!r}")
+
+    def keep_toml(self, text: str) -> None:
+        settings = tomllib.loads(text)
+        assert settings.pop("dsn").startswith("postgresql:")
+        path = self._directory / "worker.toml"
+        path.write_text(re.sub(r"(?m)^dsn = .*$", "", text), encoding="utf-8")
+        self._workers.append([sys.executable, "-m", "eram.worker", "--config", str(path)])
+
+    def finish(self) -> None:
+        """Let each worker of the page run what is due, and end well."""
+        for command in self._workers:
+            worker = subprocess.Popen(command, env=self._env, cwd=self._directory)
+            try:
+                _wait_until(self._dsn, "select count(*) = 1 from eram_workers where ended_at is null")
+                _wait_until(
+                    self._dsn,
+                    "select count(*) = 0 from eram_jobs where state in ('available', 'executing')",
+                )
+                worker.send_signal(signal.SIGTERM)
+                assert worker.wait(LONGEST_SECONDS) == 0
+            finally:
+                worker.kill()
+                worker.wait()
+        with psycopg.connect(self._dsn) as conn:
+            failed = conn.execute("select * from eram_jobs where errors is not null and state <> 'cancelled'")
+            assert failed.fetchall() == []
+
+    def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            env=self._env,
+            cwd=self._directory,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_SECONDS,
+            check=False,
+        )
+
+
+def _wait_until(dsn: str, query: Any) -> None:
+    deadline = time.monotonic() + LONGEST_SECONDS
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        while time.monotonic() < deadline:
+            row = conn.execute(query).fetchone()
+            if row and row[0]:
+                return
+            threading.Event().wait(0.05)
+    pytest.fail(f"not true within {LONGEST_SECONDS} s: {query}")
