@@ -36,16 +36,24 @@ begin
 
     return query
     with held as materialized (
+        -- A lateral limit, because any other join may be planned the wrong way round.
         select
-            running.ctid as place,
+            running.place,
             asked.result
         from unnest(v_ids, v_runs, v_results) as asked (job_id, run, result)
-        join eram_running_jobs as running
-            on running.job_id = asked.job_id and running.run = asked.run
-        order by running.job_id
-        for update of running
+        cross join lateral (
+            select running.ctid as place
+            from eram_running_jobs as running
+            where
+                running.job_id = asked.job_id
+                and running.run = asked.run
+            limit 1
+        ) as running
+        order by asked.job_id
     ),
     ended as (
+        -- Row by row in the order of "held", which is that of locking: with joins of other kinds
+        -- switched off, there is no other plan.
         delete from eram_running_jobs as running
         using held
         where running.ctid = held.place
