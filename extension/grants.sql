@@ -8,7 +8,7 @@ begin
         select functions.oid::regprocedure
         from pg_catalog.pg_proc as functions
         where
-            functions.pronamespace = current_schema()::regnamespace
+            functions.pronamespace = quote_ident(current_schema())::regnamespace
             and functions.proname ~ '^_?eram_'
     loop
         -- Dynamic, so that no function is ever forgotten.

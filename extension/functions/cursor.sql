@@ -29,20 +29,32 @@ create or replace function _eram_read_cursor(setting text, now_us bigint)
     set search_path from current
 as $$
 declare
-    v_text   text := current_setting(setting, true);
-    v_cursor bigint[];
+    v_text     text := current_setting(setting, true);
+    v_cursor   bigint[];
+    v_earliest bigint;
+    v_latest   bigint;
 begin
     if v_text is null or v_text !~ '^\{-?\d{1,18}(,\d{1,18})*\}$' then
         return null;
     end if;
 
     v_cursor := v_text::bigint[];
-    if cardinality(v_cursor) <> 126 or now_us < (
-        select max(times.at)
-        from unnest(
-            v_cursor[2:3] || v_cursor[5:5]
-            || v_cursor[7:26] || v_cursor[47:66] || v_cursor[87:106]) as times (at)
-    ) then
+    if cardinality(v_cursor) <> 126
+        -- No scan took longer than the time since it began.
+        or v_cursor[4] not between 0 and now_us - v_cursor[3]
+        or v_cursor[6] not between 0 and now_us - v_cursor[5]
+    then
+        return null;
+    end if;
+
+    select
+        min(times.at),
+        max(times.at)
+    into v_earliest, v_latest
+    from unnest(
+        v_cursor[2:3] || v_cursor[5:5]
+        || v_cursor[7:26] || v_cursor[47:66] || v_cursor[87:106]) as times (at);
+    if v_earliest < 0 or v_latest > now_us then
         return null;
     end if;
     return v_cursor;

@@ -16,18 +16,26 @@ $$;
 -- The attempt is passed, because some ways back give it back. Nothing enters a lane in the
 -- past: the clock is read when the transaction has its id and has waited for all that it waits
 -- for.
-create or replace function _eram_requeue_job(job eram_running_jobs, attempt integer, delay interval)
+create or replace function _eram_requeue_job(
+    job     eram_running_jobs,
+    attempt integer,
+    delay   interval
+)
     returns void
     language plpgsql
     volatile
     set search_path from current
 as $$
+declare
+    v_now timestamptz;
 begin
     perform _eram_wake(job.queue);
 
+    -- An interval such as '-12 months +360 days' is zero by comparison and yet goes back.
+    v_now := clock_timestamp();
     insert into eram_queued_jobs (job_id, scheduled_at, run, attempt, lane, queue)
     values (
-        job.job_id, clock_timestamp() + delay,
+        job.job_id, greatest(v_now + delay, v_now),
         job.run, attempt, _eram_normal_lane(job.lane), job.queue);
 end;
 $$;

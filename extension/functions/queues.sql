@@ -42,26 +42,6 @@ comment on function eram_set_queue is
     'wakes waiting workers. priority, max_attempts, backoff: the defaults of jobs enqueued from '
     'now on.';
 
-create or replace function _eram_set_paused(queue text, is_paused boolean)
-    returns boolean
-    language plpgsql
-    volatile
-    set search_path from current
-as $$
-#variable_conflict use_variable
-begin
-    perform _eram_check_queue(queue);
-
-    insert into eram_queues as queues (name, is_paused)
-    values (queue, is_paused)
-    on conflict (name) do update
-    set is_paused = excluded.is_paused
-    where queues.is_paused <> excluded.is_paused;
-
-    return found;
-end;
-$$;
-
 create or replace function eram_pause_queue(queue text)
     returns boolean
     language plpgsql
@@ -70,7 +50,15 @@ create or replace function eram_pause_queue(queue text)
     set search_path from current
 as $$
 begin
-    return _eram_set_paused(queue, true);
+    perform _eram_check_queue(queue);
+
+    insert into eram_queues as queues (name, is_paused)
+    values (queue, true)
+    on conflict (name) do update
+    set is_paused = true
+    where not queues.is_paused;
+
+    return found;
 end;
 $$;
 
@@ -85,11 +73,20 @@ create or replace function eram_resume_queue(queue text)
     security definer
     set search_path from current
 as $$
-declare
-    v_changed boolean := _eram_set_paused(queue, false);
 begin
+    perform _eram_check_queue(queue);
+
+    update eram_queues as queues
+    set is_paused = false
+    where
+        queues.name = queue
+        and queues.is_paused;
+
+    if not found then
+        return false;
+    end if;
     perform _eram_wake(queue);
-    return v_changed;
+    return true;
 end;
 $$;
 

@@ -186,14 +186,10 @@ create or replace function _eram_check_runs(ids bigint[], runs integer[])
     set search_path from current
 as $$
 begin
-    if ids is null
-        or runs is null
-        or array_position(ids, null) is not null
-        or array_position(runs, null) is not null
-    then
+    if ids is null or runs is null then
         raise exception using
             errcode = 'null_value_not_allowed',
-            message = 'ids and runs must not be null or contain null',
+            message = 'ids and runs must not be null',
             hint = 'Pass id and run as eram_fetch() returned them.';
     elsif array_ndims(ids) > 1
         or array_ndims(runs) > 1
@@ -205,6 +201,11 @@ begin
                 'ids and runs must be lists of one length, got %s and %s',
                 cardinality(ids), cardinality(runs)),
             hint = 'Pass one run for each id.';
+    elsif array_position(ids, null) is not null or array_position(runs, null) is not null then
+        raise exception using
+            errcode = 'null_value_not_allowed',
+            message = 'ids and runs must not contain null',
+            hint = 'Pass id and run as eram_fetch() returned them.';
     end if;
 end;
 $$;

@@ -31,8 +31,7 @@ create table eram_job_specs (
 );
 
 comment on table eram_job_specs is 'What to run: one row per job, written when it is enqueued.';
-comment on column eram_job_specs.backoff is
-    'How retries are delayed; null is the default of the queue, else exponential.';
+comment on column eram_job_specs.backoff is 'How retries are delayed; null is exponential.';
 comment on column eram_job_specs.scheduled_at is
     'When the job was to run first, as asked for by the producer.';
 
@@ -76,6 +75,7 @@ create table eram_running_jobs (
 );
 
 comment on table eram_running_jobs is 'Jobs that a worker holds.';
+comment on column eram_running_jobs.lane is 'The lane that the job was claimed from.';
 comment on column eram_running_jobs.run is
     'The fence: a finish is accepted only from the run that it names.';
 
@@ -97,6 +97,8 @@ create table eram_finished_jobs (
 );
 
 comment on table eram_finished_jobs is 'Jobs that ended: completed, discarded and cancelled ones.';
+comment on column eram_finished_jobs.run is
+    'The last run; that of a job cancelled while it waited is one that nobody had.';
 comment on column eram_finished_jobs.worker is
     'The worker of the last run; null when the job never ran.';
 
@@ -121,6 +123,7 @@ create table eram_job_errors (
 );
 
 comment on table eram_job_errors is 'One row per run that did not end well.';
+comment on column eram_job_errors.run is 'The run that did not end well.';
 comment on column eram_job_errors.detail is
     'What the worker adds to the message, such as {"type": ..., "traceback": ...}.';
 
