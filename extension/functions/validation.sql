@@ -164,10 +164,11 @@ begin
 end;
 $$;
 
+-- Volatile, so that no planner calls it ahead of its time.
 create or replace function _eram_raise_unsupported(what text)
     returns void
     language plpgsql
-    immutable
+    volatile
     set search_path from current
 as $$
 begin

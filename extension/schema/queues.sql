@@ -20,4 +20,4 @@ comment on column eram_queues.is_paused is
     'Whether claiming from the queue is suspended; what runs goes on.';
 comment on column eram_queues.is_notifying is
     'Whether an enqueue wakes waiting workers; when off they find jobs by polling.';
-comment on column eram_queues.backoff is 'How retries of jobs are delayed that say nothing themselves.';
+comment on column eram_queues.backoff is 'How retries of jobs are delayed that set none.';
