@@ -1,0 +1,57 @@
+"""eram: background jobs as a PostgreSQL extension.
+
+`@job` makes a function a handler, `enqueue` and its kin store jobs for it, and a worker runs them:
+`python -m eram.worker --allow myapp.jobs`, or `Worker` in a process of your own.
+"""
+
+from eram._enqueue import (
+    Enqueued,
+    HandlerOptions,
+    JobOptions,
+    NewJob,
+    enqueue,
+    enqueue_async,
+    enqueue_many,
+    enqueue_many_async,
+)
+from eram._handlers import ConfiguredHandler, Handler, job
+from eram._job import Job
+from eram._outcome import Cancel, Discard, Snooze
+from eram._worker import Worker
+from eram.errors import (
+    ArgumentsError,
+    ConfigError,
+    EramError,
+    HandlerDefinitionError,
+    HandlerError,
+    HandlerNotFoundError,
+    HandlerTransactionError,
+    UnstorableValueError,
+)
+
+__all__ = [
+    "ArgumentsError",
+    "Cancel",
+    "ConfigError",
+    "ConfiguredHandler",
+    "Discard",
+    "Enqueued",
+    "EramError",
+    "Handler",
+    "HandlerDefinitionError",
+    "HandlerError",
+    "HandlerNotFoundError",
+    "HandlerOptions",
+    "HandlerTransactionError",
+    "Job",
+    "JobOptions",
+    "NewJob",
+    "Snooze",
+    "UnstorableValueError",
+    "Worker",
+    "enqueue",
+    "enqueue_async",
+    "enqueue_many",
+    "enqueue_many_async",
+    "job",
+]

@@ -1,0 +1,88 @@
+"""The worker's connections: how their sessions are set up, and how one comes back after a loss."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import TupleRow, tuple_row
+
+from eram import _sql
+
+# A server that vanished without a word is noticed within about 15 seconds.
+_DEFAULTS = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A connection in autocommit, and whether it is one session of the server throughout."""
+
+    conn: psycopg.Connection[TupleRow]
+    is_direct: bool
+
+
+def open_session(dsn: str, name: str) -> Session:
+    """Connect, in READ COMMITTED whatever the role's default is.
+
+    Behind a pooler in transaction mode nothing that a session keeps can be relied on: neither
+    prepared statements nor settings, locks and notifications.
+    """
+    given = conninfo_to_dict(dsn)
+    options: dict[str, Any] = {key: each for key, each in _DEFAULTS.items() if key not in given}
+    conn = psycopg.connect(
+        dsn,
+        autocommit=True,
+        row_factory=tuple_row,
+        client_encoding="utf8",
+        application_name=name,
+        prepare_threshold=None,
+        **options,
+    )
+    try:
+        row = conn.execute(_sql.BACKEND_PID).fetchone()
+        is_direct = row is not None and row[0] == conn.info.backend_pid
+        if is_direct:
+            conn.prepare_threshold = 0
+            conn.execute(_sql.READ_COMMITTED)
+    except BaseException:
+        conn.close()
+        raise
+    return Session(conn, is_direct)
+
+
+class Backoff:
+    """How long to wait before the next try: at once, then longer and longer, never in step."""
+
+    def __init__(self, *, longest_seconds: float) -> None:
+        self._longest = longest_seconds
+        self._tries = 0
+
+    def reset(self) -> None:
+        """Begin anew, after a success."""
+        self._tries = 0
+
+    def next_seconds(self) -> float:
+        """Say how long to wait this time."""
+        self._tries += 1
+        if self._tries == 1:
+            return 0.0
+        return jittered(min(0.05 * 2.0 ** min(self._tries, 20), self._longest))
+
+
+def brief(error: psycopg.Error) -> str:
+    """Say in one line what went wrong."""
+    return error.diag.message_primary or str(error).partition("\n")[0]
+
+
+def jittered(seconds: float) -> float:
+    """Vary a duration by a quarter either way, so that workers do not act in step."""
+    return seconds * random.uniform(0.75, 1.25)  # noqa: S311 - not a secret

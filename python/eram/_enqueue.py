@@ -1,0 +1,210 @@
+"""Enqueueing: jobs become one JSON document, and one call of the extension stores them.
+
+Defaults, checks and uniqueness are the extension's. Only what could not be said in JSON at all is
+refused here, before anything is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypedDict, Unpack, cast
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from eram import _json, _sql
+from eram._outcome import as_delay
+from eram._suggest import nearest
+
+
+class HandlerOptions(TypedDict, total=False):
+    """What can be said of all jobs of a handler; what is left out has the extension's default."""
+
+    queue: str
+    priority: int
+    max_attempts: int
+    tags: Sequence[str]
+    meta: Mapping[str, Any]
+    backoff: Mapping[str, Any]
+
+
+class JobOptions(HandlerOptions, total=False):
+    """What can be said of one job."""
+
+    delay: float | timedelta
+    scheduled_at: datetime
+
+
+class Enqueued(NamedTuple):
+    """The answer to an enqueue: the job's id, and whether it is one that was there before."""
+
+    id: int
+    is_duplicate: bool
+
+
+class Enqueueable(Protocol):
+    """A decorated handler, with or without options of its own."""
+
+    @property
+    def path(self) -> str:
+        """The handler's path, `module:function`."""
+
+    @property
+    def job_options(self) -> JobOptions:
+        """What its jobs have unless the caller says otherwise."""
+
+    def check_args(self, args: Mapping[str, Any]) -> None:
+        """Raise ArgumentsError unless the handler can be called with these arguments."""
+
+
+class NewJob(JobOptions, total=False):
+    """One of several jobs to be enqueued together; only `handler` is required."""
+
+    handler: str | Enqueueable
+    args: Mapping[str, Any] | None
+
+
+Connection: TypeAlias = psycopg.Connection[Any]
+AsyncConnection: TypeAlias = psycopg.AsyncConnection[Any]
+
+
+def enqueue(
+    conn: Connection,
+    handler: str | Enqueueable,
+    args: Mapping[str, Any] | None = None,
+    /,
+    **options: Unpack[JobOptions],
+) -> Enqueued:
+    """Enqueue a job, in the connection's transaction if it has one.
+
+    Args:
+        conn: a psycopg connection to the database that eram is installed in.
+        handler: a decorated handler, or the path `module:function` of one.
+        args: the handler's arguments by name.
+        options: `queue`, `priority` (0 goes first, 9 last), `max_attempts`, `tags`, `meta`,
+            `backoff`, and `delay` (seconds or a timedelta) or `scheduled_at` (with a time zone).
+    """
+    documents = _json.encode([_document(handler, args, options)], "the job")
+    return _send(conn, documents)[0]
+
+
+async def enqueue_async(
+    conn: AsyncConnection,
+    handler: str | Enqueueable,
+    args: Mapping[str, Any] | None = None,
+    /,
+    **options: Unpack[JobOptions],
+) -> Enqueued:
+    """Enqueue a job on an async connection; otherwise like `enqueue`."""
+    documents = _json.encode([_document(handler, args, options)], "the job")
+    return (await _send_async(conn, documents))[0]
+
+
+def enqueue_many(conn: Connection, jobs: Iterable[NewJob]) -> list[Enqueued]:
+    """Enqueue jobs by one call: all of them or none.
+
+    Args:
+        conn: a psycopg connection to the database that eram is installed in.
+        jobs: each a mapping with `handler`, `args` and any option of `enqueue`.
+    """
+    return _send(conn, _json.encode(list(map(_new_document, jobs)), "the jobs"))
+
+
+async def enqueue_many_async(conn: AsyncConnection, jobs: Iterable[NewJob]) -> list[Enqueued]:
+    """Enqueue jobs by one call on an async connection; otherwise like `enqueue_many`."""
+    return await _send_async(conn, _json.encode(list(map(_new_document, jobs)), "the jobs"))
+
+
+def check_options(options: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse an option that does not exist, by the name of the nearest one that does."""
+    known = sorted(known)
+    for name in options:
+        if name not in known:
+            raise TypeError(f'there is no option "{name}"; {nearest(name, known)}')
+
+
+def _send(conn: Connection, documents: str) -> list[Enqueued]:
+    if not isinstance(conn, psycopg.Connection):
+        raise TypeError(_wrong_connection(conn, "psycopg.Connection"))
+    # A cursor of our own making: what the connection's cursors and rows look like does not matter.
+    with psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
+        cursor.execute(_sql.ENQUEUE_JOBS, (documents,))
+        return [Enqueued(*row) for row in cursor]
+
+
+async def _send_async(conn: AsyncConnection, documents: str) -> list[Enqueued]:
+    if not isinstance(conn, psycopg.AsyncConnection):
+        raise TypeError(_wrong_connection(conn, "psycopg.AsyncConnection"))
+    async with psycopg.AsyncCursor(conn, row_factory=tuple_row) as cursor:
+        await cursor.execute(_sql.ENQUEUE_JOBS, (documents,))
+        return [Enqueued(*row) async for row in cursor]
+
+
+def _wrong_connection(conn: object, wanted: str) -> str:
+    hint = ""
+    if isinstance(conn, psycopg.AsyncConnection):
+        hint = "; for this one call enqueue_async, and await it"
+    elif isinstance(conn, psycopg.Connection):
+        hint = "; for this one call enqueue"
+    kind = type(conn)
+    return f"conn must be a {wanted}, got {kind.__module__}.{kind.__qualname__}{hint}"
+
+
+def _new_document(job: NewJob) -> dict[str, Any]:
+    if "handler" not in job:
+        raise TypeError(f'a job is a mapping with a "handler", got {job!r}')
+    options = {name: value for name, value in job.items() if name not in {"handler", "args"}}
+    return _document(job["handler"], job.get("args"), cast("JobOptions", options))
+
+
+def _document(
+    handler: str | Enqueueable,
+    args: Mapping[str, Any] | None,
+    options: JobOptions,
+) -> dict[str, Any]:
+    check_options(options, JobOptions.__annotations__)
+    args = {} if args is None else args
+    if not isinstance(args, Mapping):
+        raise TypeError(f"args must be a mapping of names to values, got {args!r}")
+    if not all(isinstance(name, str) for name in args):
+        raise TypeError(f"the names of args must be strings, got {list(args)!r}")
+    if isinstance(handler, str):
+        path = handler
+    elif hasattr(handler, "job_options"):
+        path = handler.path
+        handler.check_args(args)
+        # Each of the two says when, so the caller's choice replaces both.
+        given = handler.job_options.copy()
+        if "delay" in options or "scheduled_at" in options:
+            given.pop("delay", None)
+            given.pop("scheduled_at", None)
+        options = {**given, **options}
+    else:
+        raise TypeError(f"handler must be a path or a handler made by @eram.job, got {handler!r}")
+    document: dict[str, Any] = {"handler": path, "args": dict(args)}
+    for name, value in options.items():
+        if value is not None:
+            document[name] = _option(name, value)
+    return document
+
+
+def _option(name: str, value: Any) -> Any:
+    match name:
+        case "delay":
+            return as_delay(value).total_seconds()
+        case "scheduled_at":
+            if not isinstance(value, datetime):
+                raise TypeError(f"scheduled_at must be a datetime, got {value!r}")
+            if value.utcoffset() is None:
+                raise ValueError(f"scheduled_at must have a time zone, got {value!r}")
+            return value.astimezone(UTC).isoformat()
+        case "tags":
+            # A string is a sequence as well, of its letters.
+            if isinstance(value, str):
+                raise TypeError(f"tags must be a list of strings, got {value!r}")
+            return list(value)
+        case "meta" | "backoff":
+            return dict(value)
+        case _:
+            return value

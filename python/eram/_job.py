@@ -1,0 +1,118 @@
+"""The job as its handler sees it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+
+# As fetched in binary form: jsonb as bytes behind a version byte, times as microseconds since 2000.
+# Most handlers look at few of these, so each is decoded only when it is asked for.
+JobRow: TypeAlias = tuple[int, int, str, bytes, bytes, list[str], str, int, int, int, int, int, int]
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class Job:
+    """One run of a job, as given to its handler. Nothing in it can be assigned to."""
+
+    __slots__ = ("_args", "_is_cancelled", "_meta", "_row")
+
+    def __init__(self, row: JobRow) -> None:
+        self._row = row
+        self._args: dict[str, Any] | None = None
+        self._meta: dict[str, Any] | None = None
+        self._is_cancelled = False
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self.handler} run {self.run}>"
+
+    @property
+    def id(self) -> int:
+        """Identifies the job for good, over all its runs."""
+        return self._row[0]
+
+    @property
+    def run(self) -> int:
+        """Numbers the runs of the job; only the latest one can report how the job ended."""
+        return self._row[1]
+
+    @property
+    def handler(self) -> str:
+        """The path of the handler, `module:function`."""
+        return self._row[2]
+
+    @property
+    def args(self) -> dict[str, Any]:
+        """The arguments that the job was enqueued with."""
+        if self._args is None:
+            self._args = _decode_jsonb(self._row[3])
+        return self._args
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What the producer noted about the job, not meant as arguments."""
+        if self._meta is None:
+            self._meta = _decode_jsonb(self._row[4])
+        return self._meta
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Words to find the job by."""
+        return tuple(self._row[5])
+
+    @property
+    def queue(self) -> str:
+        """The queue that the job was fetched from."""
+        return self._row[6]
+
+    @property
+    def priority(self) -> int:
+        """From 0, which goes first, to 9."""
+        return self._row[7]
+
+    @property
+    def attempt(self) -> int:
+        """Counts from 1; a snooze or a release gives the attempt back."""
+        return self._row[8]
+
+    @property
+    def max_attempts(self) -> int:
+        """The job is discarded when this attempt fails."""
+        return self._row[9]
+
+    @property
+    def inserted_at(self) -> datetime:
+        """When the job was enqueued, in UTC like all times here."""
+        return _decode_time(self._row[10])
+
+    @property
+    def scheduled_at(self) -> datetime:
+        """When this run was due."""
+        return _decode_time(self._row[11])
+
+    @property
+    def attempted_at(self) -> datetime:
+        """When this run was fetched."""
+        return _decode_time(self._row[12])
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether someone has cancelled the job meanwhile: a long handler asks now and then.
+
+        Whatever the handler returns afterwards is not stored.
+        """
+        return self._is_cancelled
+
+    def mark_cancelled(self) -> None:
+        """Note that the job was cancelled; the worker does this."""
+        self._is_cancelled = True
+
+
+def _decode_jsonb(value: bytes) -> dict[str, Any]:
+    decoded: dict[str, Any] = json.loads(value[1:].decode())
+    return decoded
+
+
+def _decode_time(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)

@@ -1,0 +1,284 @@
+"""One queue of a worker: a thread with one connection that fetches, reports and waits."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any, Protocol
+
+import psycopg
+from psycopg.types.numeric import Int8BinaryLoader
+from psycopg.types.string import ByteaBinaryLoader
+
+from eram import _report, _sql
+from eram._connection import Backoff, Session, brief, open_session
+from eram._handlers import Handlers
+from eram._job import Job
+from eram._outcome import Outcome, Released
+from eram._pool import ExecutorPool
+from eram._sleep import Sleeper
+from eram._transaction import TransactionRunner
+from eram._waiting import Waiting
+
+logger = logging.getLogger(__name__)
+
+# What the executors finish in so long is fetched ahead, up to a bound.
+AHEAD_SECONDS = 0.05
+MAX_AHEAD_JOBS = 1_000
+# Jobs fetched ahead that turn out to come after slow ones are given back after so long.
+SURPLUS_SECONDS = 1.0
+LONGEST_BACKOFF_SECONDS = 5.0
+
+
+class Registration(Protocol):
+    """The worker's registration with the server."""
+
+    @property
+    def worker_id(self) -> int:
+        """The id that jobs are fetched under."""
+
+    def renew(self, worker_id: int) -> None:
+        """Tell that the server takes the worker of this id for dead."""
+
+
+class QueueRunner:
+    """Keeps the executors of one queue in work.
+
+    Its thread alone knows what is in hand: executors are given jobs and give back outcomes, and
+    ring only when the thread sleeps. While there is no connection they go on with what they have.
+    """
+
+    def __init__(
+        self,
+        queue: str,
+        *,
+        limit: int,
+        dsn: str,
+        handlers: Handlers,
+        registration: Registration,
+        poll_interval: float,
+        on_ended: Callable[[], None],
+    ) -> None:
+        self._queue = queue
+        self._limit = limit
+        self._dsn = dsn
+        self._registration = registration
+        self._poll_interval = poll_interval
+        self._on_ended = on_ended
+        self._worker_id = registration.worker_id
+        self._in_hand: set[Job] = set()
+        self._finished: deque[Outcome] = deque()
+        self._cancelled_ids: deque[int] = deque()
+        self._reporter = _report.Reporter()
+        self._rate = _Rate()
+        self._surplus_since: float | None = None
+        self._sleeper = Sleeper()
+        self._stopping = threading.Event()
+        self.has_ended = False
+        self._pool = ExecutorPool(
+            queue,
+            limit=limit,
+            handlers=handlers,
+            open_runner=lambda: TransactionRunner(dsn, f"eram jobs {queue}", self._stopping),
+            on_finished=self._finish,
+        )
+        # A daemon like the executors: whoever stops the worker decides how long to wait for it.
+        self._thread = threading.Thread(target=self._run, name=f"eram-queue-{queue}", daemon=True)
+
+    def __repr__(self) -> str:
+        return f"<QueueRunner {self._queue} with {len(self._in_hand)} jobs>"
+
+    def start(self) -> None:
+        """Start the threads."""
+        self._pool.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Fetch no more, give back what is not started, and end once the rest is reported."""
+        self._stopping.set()
+        self._sleeper.ring()
+
+    @property
+    def unfinished(self) -> int:
+        """How many jobs are in hand."""
+        return len(self._in_hand)
+
+    def cancel(self, ids: list[int]) -> None:
+        """Let jobs know that they were cancelled."""
+        self._cancelled_ids.extend(ids)
+        self._sleeper.ring()
+
+    def look(self) -> None:
+        """Wake the thread: something has changed."""
+        self._sleeper.ring()
+
+    def _finish(self, outcome: Outcome) -> None:
+        self._finished.append(outcome)
+        self._sleeper.ring()
+
+    def _run(self) -> None:
+        backoff = Backoff(longest_seconds=LONGEST_BACKOFF_SECONDS)
+        while not self._is_over():
+            try:
+                session = open_session(self._dsn, f"eram queue {self._queue}")
+                with closing(session.conn):
+                    self._serve(session, backoff)
+            except psycopg.Error as error:
+                logger.warning("queue %s waits for its database: %s", self._queue, brief(error))
+            # One of the two loops that must survive anything: the jobs in hand depend on it.
+            except Exception:
+                logger.exception("queue %s stumbled over an error", self._queue)
+            if not self._is_over():
+                threading.Event().wait(backoff.next_seconds())
+            self._collect()
+        self._pool.close()
+        self._sleeper.close()
+        self.has_ended = True
+        self._on_ended()
+
+    def _is_over(self) -> bool:
+        return self._stopping.is_set() and not self._in_hand and not self._reporter
+
+    def _serve(self, session: Session, backoff: Backoff) -> None:
+        conn = session.conn
+        waiting = Waiting(
+            conn, self._queue, poll_interval=self._poll_interval, can_listen=session.is_direct
+        )
+        # Notifications that come in with an answer would pile up in the connection otherwise.
+        conn.add_notify_handler(lambda _: waiting.notified())
+        cursor = _job_cursor(conn)
+        while True:
+            is_stopping = self._stopping.is_set()
+            self._collect()
+            self._mark_cancelled()
+            if is_stopping:
+                self._give_back(self._pool.buffered)
+            if self._reporter.send(conn):
+                waiting.put_off()
+            if is_stopping:
+                waiting.stop()
+                if self._is_over():
+                    return
+                seconds = None
+            else:
+                seconds = self._fetch_or_wait(cursor, waiting)
+                backoff.reset()
+            has_news = self._has_work if is_stopping else self._has_news
+            if seconds != 0 and self._sleeper.sleep(conn, seconds, has_news):
+                waiting.notified()
+
+    def _has_work(self) -> bool:
+        return bool(self._finished or self._cancelled_ids)
+
+    def _has_news(self) -> bool:
+        is_renewed = self._registration.worker_id != self._worker_id
+        return self._has_work() or self._stopping.is_set() or is_renewed
+
+    def _collect(self) -> None:
+        count = 0
+        while self._finished:
+            outcome = self._finished.popleft()
+            self._in_hand.discard(outcome.job)
+            self._reporter.add(outcome)
+            count += 1
+        if count:
+            self._rate.add(count)
+
+    def _fetch_or_wait(self, cursor: psycopg.Cursor[Any], waiting: Waiting) -> float | None:
+        """Fetch if there is room and it is time to; say how long to sleep then, None for ever."""
+        if self._registration.worker_id != self._worker_id:
+            self._drop_unstarted()
+            self._worker_id = self._registration.worker_id
+        ahead = min(self._rate.recent(), MAX_AHEAD_JOBS)
+        surplus = len(self._in_hand) - self._limit - ahead
+        buffered = self._pool.buffered
+        # Many small fetches would cost more than they bring: wait until half of it is used up.
+        if surplus < 0 and buffered <= ahead // 2:
+            self._surplus_since = None
+            seconds = waiting.seconds_left()
+            return seconds if seconds > 0 else self._fetch(cursor, waiting, -surplus)
+        pauses = [waiting.busy()]
+        if buffered:
+            # What is ahead of fast jobs becomes a surplus when no more of them are finished.
+            pauses.append(self._surplus_left(surplus) if surplus > 0 else AHEAD_SECONDS)
+        if surplus <= 0:
+            self._surplus_since = None
+        return min((pause for pause in pauses if pause is not None), default=None)
+
+    def _fetch(self, cursor: psycopg.Cursor[Any], waiting: Waiting, demand: int) -> float | None:
+        waiting.before_fetch()
+        try:
+            rows = cursor.execute(_sql.FETCH, (self._queue, demand, self._worker_id)).fetchall()
+        except (
+            psycopg.errors.UndefinedObject,
+            psycopg.errors.ObjectNotInPrerequisiteState,
+        ) as error:
+            logger.warning("queue %s must register anew: %s", self._queue, brief(error))
+            self._drop_unstarted()
+            self._registration.renew(self._worker_id)
+            return self._poll_interval
+        if rows:
+            jobs = list(map(Job, rows))
+            self._in_hand.update(jobs)
+            self._pool.feed(jobs)
+        waiting.after_fetch(fetched=len(rows), demand=demand)
+        return 0
+
+    def _surplus_left(self, surplus: int) -> float:
+        now = time.monotonic()
+        self._surplus_since = self._surplus_since or now
+        left = self._surplus_since + SURPLUS_SECONDS - now
+        if left > 0:
+            return left
+        self._surplus_since = None
+        self._give_back(surplus)
+        return 0
+
+    def _give_back(self, count: int) -> None:
+        jobs = self._pool.take_back(count)
+        self._in_hand.difference_update(jobs)
+        for job in jobs:
+            self._reporter.add(Released(job))
+
+    def _drop_unstarted(self) -> None:
+        self._in_hand.difference_update(self._pool.take_back(self._pool.buffered))
+
+    def _mark_cancelled(self) -> None:
+        if not self._cancelled_ids:
+            return
+        ids = set()
+        while self._cancelled_ids:
+            ids.add(self._cancelled_ids.popleft())
+        for job in [job for job in self._in_hand if job.id in ids]:
+            if self._pool.take_back_one(job):
+                self._in_hand.discard(job)
+            else:
+                job.mark_cancelled()
+
+
+class _Rate:
+    """How many jobs were finished in the last moments."""
+
+    def __init__(self) -> None:
+        self._counts: deque[tuple[float, int]] = deque()
+
+    def add(self, count: int) -> None:
+        self._counts.append((time.monotonic(), count))
+
+    def recent(self) -> int:
+        oldest = time.monotonic() - AHEAD_SECONDS
+        while self._counts and self._counts[0][0] < oldest:
+            self._counts.popleft()
+        return sum(count for _, count in self._counts)
+
+
+def _job_cursor(conn: psycopg.Connection[Any]) -> psycopg.Cursor[Any]:
+    """Make a cursor that leaves undecoded what Job decodes when it is asked for."""
+    cursor = conn.cursor(binary=True)
+    cursor.adapters.register_loader("jsonb", ByteaBinaryLoader)
+    cursor.adapters.register_loader("timestamptz", Int8BinaryLoader)
+    return cursor

@@ -1,0 +1,192 @@
+"""Telling the server how jobs ended: completions in batches, everything else one by one.
+
+An outcome leaves the backlog when the server has taken it. What it refuses for its contents is
+narrowed down to the job at fault, which fails with the server's message; the others complete.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any, LiteralString
+
+import psycopg
+
+from eram import _executor, _sql
+from eram._job import Job
+from eram._outcome import (
+    Cancelled,
+    Completed,
+    Discarded,
+    Failed,
+    Lost,
+    Outcome,
+    Released,
+    Settled,
+    Snoozed,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCH_JOBS = 1_000
+MAX_BATCH_CHARACTERS = 16_000_000
+
+# Errors about what was sent, as opposed to the state that the server is in.
+_REFUSALS = (
+    psycopg.DataError,
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.StatementTooComplex,
+)
+
+_QUOTED = str.maketrans({'"': '\\"', "\\": "\\\\"})
+
+
+class Reporter:
+    """Holds what is not yet reported, and reports it over whatever connection there is."""
+
+    def __init__(self) -> None:
+        self._completed: deque[Completed] = deque()
+        self._released: deque[Job] = deque()
+        self._others: deque[Outcome] = deque()
+        self._batch_jobs = MAX_BATCH_JOBS
+
+    def __len__(self) -> int:
+        return len(self._completed) + len(self._released) + len(self._others)
+
+    def add(self, outcome: Outcome) -> None:
+        """Take an outcome to be reported."""
+        match outcome:
+            case Completed():
+                self._completed.append(outcome)
+            case Released(job):
+                self._released.append(job)
+            case Settled() | Lost():
+                pass
+            case _:
+                self._others.append(outcome)
+
+    def send(self, conn: psycopg.Connection[Any]) -> bool:
+        """Report everything, and say whether a job may have been put off by it.
+
+        Raises:
+            psycopg.Error: the server cannot take it now; what it has not taken is kept.
+        """
+        while self._completed:
+            self._complete(conn, self._next_batch())
+        while self._released:
+            jobs = list(islice(self._released, MAX_BATCH_JOBS))
+            _call_for_jobs(conn, _sql.RELEASE_JOBS, jobs)
+            for _ in jobs:
+                self._released.popleft()
+        was_put_off = bool(self._others)
+        while self._others:
+            _report(conn, self._others[0])
+            self._others.popleft()
+        return was_put_off
+
+    def _next_batch(self) -> list[Completed]:
+        batch: list[Completed] = []
+        characters = 0
+        for outcome in islice(self._completed, self._batch_jobs):
+            characters += len(outcome.result or "")
+            if batch and characters > MAX_BATCH_CHARACTERS:
+                break
+            batch.append(outcome)
+        return batch
+
+    def _complete(self, conn: psycopg.Connection[Any], batch: Sequence[Completed]) -> None:
+        jobs = [outcome.job for outcome in batch]
+        results = _text_array([outcome.result for outcome in batch])
+        try:
+            taken = _call_for_jobs(conn, _sql.COMPLETE_JOBS, jobs, results)
+        except _REFUSALS as error:
+            if len(batch) > 1:
+                # By halves, until the one at fault is alone.
+                self._batch_jobs = len(batch) // 2
+                return
+            self._others.append(_executor.failed(jobs[0], error))
+            taken = {jobs[0].id}
+        self._batch_jobs = min(2 * self._batch_jobs, MAX_BATCH_JOBS)
+        for _ in batch:
+            self._completed.popleft()
+        if len(taken) < len(jobs):
+            # Two runs of one job can meet here, of which the later one is meant.
+            latest = {job.id: job for job in sorted(jobs, key=lambda job: job.run)}
+            for job in jobs:
+                if job.id not in taken or job is not latest[job.id]:
+                    _log_lost(job)
+
+
+def _report(conn: psycopg.Connection[Any], outcome: Outcome) -> None:
+    try:
+        is_taken = _report_one(conn, outcome)
+    except _REFUSALS as error:
+        # The text itself can be at fault, where the database's encoding knows fewer characters.
+        text = ascii(str(error))
+        is_taken = _report_one(conn, Failed(outcome.job, text, {"type": type(error).__name__}))
+    if not is_taken:
+        _log_lost(outcome.job)
+
+
+def _report_one(conn: psycopg.Connection[Any], outcome: Outcome) -> bool:
+    job = outcome.job
+    match outcome:
+        case Failed(_, error, detail):
+            state = _call(conn, _sql.FAIL_JOB, job.id, job.run, error, json.dumps(detail))
+            if state is not None:
+                logger.warning(
+                    "job %s failed in attempt %s of %s and is %s: %s",
+                    job.id,
+                    job.attempt,
+                    job.max_attempts,
+                    state,
+                    error,
+                    extra={"job_id": job.id, "run": job.run, "handler": job.handler},
+                )
+            return state is not None
+        case Snoozed(_, delay):
+            return bool(_call(conn, _sql.SNOOZE_JOB, job.id, job.run, delay))
+        case Cancelled(_, reason):
+            return bool(_call(conn, _sql.CANCEL_JOB, job.id, reason, job.run))
+        case Discarded(_, reason):
+            return bool(_call(conn, _sql.DISCARD_JOB, job.id, job.run, reason))
+        case _:
+            raise TypeError(f"no single report for {outcome!r}")
+
+
+def _call(conn: psycopg.Connection[Any], query: LiteralString, *params: object) -> Any:
+    row = conn.execute(query, params).fetchone()
+    return None if row is None else row[0]
+
+
+def _call_for_jobs(
+    conn: psycopg.Connection[Any],
+    query: LiteralString,
+    jobs: Iterable[Job],
+    *params: object,
+) -> set[int]:
+    # Literals made here cost a fraction of what psycopg's own way with lists does.
+    ids, runs = zip(*((str(job.id), str(job.run)) for job in jobs), strict=True)
+    arrays = (f"{{{','.join(ids)}}}", f"{{{','.join(runs)}}}")
+    with conn.cursor(binary=True) as cursor:
+        return {row[0] for row in cursor.execute(query, (*arrays, *params)).fetchall()}
+
+
+def _text_array(elements: Sequence[str | None]) -> str | None:
+    """Write an array literal; null stands for one that holds nothing but nulls."""
+    if all(element is None for element in elements):
+        return None
+    quoted = ("null" if each is None else f'"{each.translate(_QUOTED)}"' for each in elements)
+    return f"{{{','.join(quoted)}}}"
+
+
+def _log_lost(job: Job) -> None:
+    logger.error(
+        "lost job %s: run %s is no longer this worker's, and its outcome was not stored",
+        job.id,
+        job.run,
+        extra={"job_id": job.id, "run": job.run},
+    )

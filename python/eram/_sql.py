@@ -1,0 +1,51 @@
+"""Every statement that the runtime sends: each is a call of one function of the extension."""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+from psycopg import sql
+
+ENQUEUE_JOBS: LiteralString = "select id, is_duplicate from eram_enqueue_jobs(%s::jsonb)"
+
+START_WORKER: LiteralString = "select eram_start_worker(%s::text, %s::text[], %s::integer)"
+HEARTBEAT: LiteralString = "select is_alive, cancelled_ids from eram_heartbeat(%s::bigint)"
+STOP_WORKER: LiteralString = "select eram_stop_worker(%s::bigint)"
+RESCUE_JOBS: LiteralString = "select eram_rescue_jobs()"
+VERSION: LiteralString = "select eram_version()"
+
+# In the order of eram._job.JobRow.
+FETCH: LiteralString = (
+    "select id, run, handler, args, meta, tags, queue, priority, attempt, max_attempts,"
+    " inserted_at, scheduled_at, attempted_at"
+    " from eram_fetch(%s::text, %s::integer, %s::bigint)"
+)
+COMPLETE_JOBS: LiteralString = "select eram_complete_jobs(%s::bigint[], %s::integer[], %s::jsonb[])"
+FAIL_JOB: LiteralString = "select eram_fail_job(%s::bigint, %s::integer, %s::text, %s::jsonb)"
+SNOOZE_JOB: LiteralString = "select eram_snooze_job(%s::bigint, %s::integer, %s::interval)"
+CANCEL_JOB: LiteralString = (
+    "select eram_cancel_job(%s::bigint, reason => %s::text, run => %s::integer)"
+)
+DISCARD_JOB: LiteralString = "select eram_discard_job(%s::bigint, %s::integer, %s::text)"
+RELEASE_JOBS: LiteralString = "select eram_release_jobs(%s::bigint[], %s::integer[])"
+
+# The time until the next job is due is taken on the server, whose clock alone counts.
+START_WAITING: LiteralString = (
+    "select mark::text, is_settled, extract(epoch from next_due_at - clock_timestamp())::float8"
+    " from eram_start_waiting(%s::text, %s::text::xid8)"
+)
+STOP_WAITING: LiteralString = "select eram_stop_waiting(%s::text)"
+
+# The handler's work and the completion of its job are one transaction. The mark, which is gone as
+# soon as that transaction has ended, tells whether the handler ended it itself.
+MARK_TRANSACTION = sql.SQL("set local eram.transaction = {}")
+COMPLETE_JOB: LiteralString = (
+    "select current_setting('eram.transaction', true),"
+    " array(select eram_complete_jobs(array[%s::bigint], array[%s::integer], array[%s::jsonb]))"
+)
+
+# A pooler hands out a server process other than the one that the client began with.
+BACKEND_PID: LiteralString = "select pg_backend_pid()"
+READ_COMMITTED: LiteralString = (
+    "select set_config('default_transaction_isolation', 'read committed', false)"
+)

@@ -1,0 +1,123 @@
+"""Running a handler inside the transaction that completes its job."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import TupleRow, tuple_row
+
+from eram import _executor, _sql
+from eram._connection import Backoff, brief, open_session
+from eram._handlers import Handler
+from eram._job import Job
+from eram._outcome import Completed, Lost, Outcome, Released, Settled
+from eram.errors import HandlerTransactionError
+
+logger = logging.getLogger(__name__)
+
+LONGEST_BACKOFF_SECONDS = 5.0
+
+_ENDED = "the handler ended the transaction that was to complete its job"
+
+
+class TransactionRunner:
+    """Runs handlers on a connection of one thread, opened for the first of them.
+
+    What the handler did and the completion of its job are committed together, or neither is: when
+    the handler fails, snoozes or gives up, and when the job was no longer this run's.
+    """
+
+    def __init__(self, dsn: str, name: str, stopping: threading.Event) -> None:
+        self._dsn = dsn
+        self._name = name
+        self._stopping = stopping
+        self._conn: psycopg.Connection[TupleRow] | None = None
+        self._backoff = Backoff(longest_seconds=LONGEST_BACKOFF_SECONDS)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+    def __call__(self, job: Job, handler: Handler[..., Any]) -> Outcome:
+        """Run the job's handler; what is `Settled` then, the server knows already.
+
+        While there is no server the job waits, and goes back unstarted when the worker stops.
+        """
+        while True:
+            outcome: Outcome | None = None
+            try:
+                conn = self._conn = self._conn or open_session(self._dsn, self._name).conn
+                with conn.transaction() as transaction:
+                    # Not by a query, so that the handler may still choose its isolation level.
+                    conn.execute(_sql.MARK_TRANSACTION.format(_mark(job)), prepare=False)
+                    self._backoff.reset()
+                    outcome = _executor.run(job, handler, conn)
+                    if isinstance(outcome, Completed):
+                        outcome = _complete(conn, outcome)
+                    transaction.force_rollback = not isinstance(outcome, Settled)
+            # The commit failed, or there was nothing left to roll back.
+            except psycopg.Error as error:
+                if isinstance(outcome, Completed | Settled):
+                    outcome = _executor.failed(job, error)
+                elif outcome is None:
+                    logger.warning("no connection for job %s: %s", job.id, brief(error))
+            self._tidy()
+            if outcome is not None:
+                return outcome
+            if self._stopping.wait(self._backoff.next_seconds()):
+                return Released(job)
+
+    def _tidy(self) -> None:
+        if self._conn is None:
+            return
+        if self._conn.info.transaction_status == TransactionStatus.IDLE:
+            self._conn.row_factory = tuple_row
+        else:
+            self.close()
+
+
+def _complete(conn: psycopg.Connection[Any], outcome: Completed) -> Outcome:
+    job, result = outcome
+    match conn.info.transaction_status:
+        case TransactionStatus.INTRANS:
+            pass
+        case TransactionStatus.INERROR:
+            return _refused(
+                job,
+                "the handler caught a database error, but its transaction cannot go on after it;"
+                ' put what may fail into "with conn.transaction():"',
+            )
+        case TransactionStatus.UNKNOWN:
+            return _refused(job, "the handler's connection was closed or lost")
+        case _:
+            return _refused(job, _ENDED)
+    with psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
+        mark, ids = cursor.execute(_sql.COMPLETE_JOB, (job.id, job.run, result)).fetchone() or (
+            "",
+            [],
+        )
+    if mark != _mark(job):
+        return _refused(job, _ENDED)
+    if ids:
+        return Settled(job)
+    logger.error(
+        "lost job %s: run %s is no longer this worker's, and what it did was rolled back",
+        job.id,
+        job.run,
+        extra={"job_id": job.id, "run": job.run},
+    )
+    return Lost(job)
+
+
+def _refused(job: Job, message: str) -> Outcome:
+    return _executor.failed(job, HandlerTransactionError(message))
+
+
+def _mark(job: Job) -> str:
+    return f"{job.id}.{job.run}"

@@ -1,0 +1,136 @@
+"""A worker: one thread per queue, its executors, and one thread for maintenance."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from eram._config import DEFAULT_GRACE_PERIOD, DEFAULT_POLL_INTERVAL, DEFAULT_QUEUES, WorkerConfig
+from eram._handlers import Handlers
+from eram._maintenance import Maintenance
+from eram._queue import QueueRunner
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """Runs the jobs of some queues in this process.
+
+    It ends in this order: the queues fetch no more and give back what is not started; what runs is
+    finished and reported; then the worker says goodbye to the server. A job that outlives the grace
+    period keeps its threads, and its claim to be alive, until it or the process ends; in the latter
+    case other workers rescue it.
+
+    Args:
+        dsn: where the database is; empty for the `PG*` variables.
+        queues: how many jobs of each queue run at a time.
+        allow: the modules, with all modules below them, whose handlers may be run.
+        poll_interval: how many seconds a queue sleeps at most before it looks for jobs.
+        grace_period: how many seconds running jobs have to end when a `with` block is left.
+        name: what administrators see; host and process by default.
+
+    Raises:
+        ConfigError: a worker cannot be made of this.
+    """
+
+    def __init__(
+        self,
+        dsn: str = "",
+        *,
+        queues: Mapping[str, int] = DEFAULT_QUEUES,
+        allow: Sequence[str],
+        poll_interval: float = DEFAULT_POLL_INTERVAL,
+        grace_period: float = DEFAULT_GRACE_PERIOD,
+        name: str | None = None,
+    ) -> None:
+        self._config = WorkerConfig(
+            dsn=dsn,
+            queues=queues,
+            allow=allow,
+            poll_interval=poll_interval,
+            grace_period=grace_period,
+            name=name or f"{socket.gethostname()}:{os.getpid()}",
+        )
+        self._maintenance = Maintenance(
+            self._config.dsn,
+            name=self._config.name,
+            queues=list(self._config.queues),
+            on_cancelled=self._cancel,
+            on_renewed=self._look,
+        )
+        self._runners: list[QueueRunner] = []
+
+    def __repr__(self) -> str:
+        return f"<Worker {self._config.name} with {self._runners}>"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        place: TracebackType | None,
+    ) -> None:
+        self.stop()
+        self.join(self._config.grace_period)
+
+    @property
+    def id(self) -> int:
+        """The worker's id with the server, 0 before the start."""
+        return self._maintenance.worker_id
+
+    @property
+    def unfinished(self) -> int:
+        """How many jobs the worker holds."""
+        return sum(runner.unfinished for runner in self._runners)
+
+    def start(self) -> None:
+        """Register with the server and start to run jobs.
+
+        Raises:
+            ConfigError: the database has no eram.
+            psycopg.Error: there is no such database, or it refuses.
+        """
+        self._maintenance.start()
+        handlers = Handlers(self._config.allow)
+        self._runners = [
+            QueueRunner(
+                queue,
+                limit=limit,
+                dsn=self._config.dsn,
+                handlers=handlers,
+                registration=self._maintenance,
+                poll_interval=self._config.poll_interval,
+                on_ended=self._leave_when_all_ended,
+            )
+            for queue, limit in self._config.queues.items()
+        ]
+        for runner in self._runners:
+            runner.start()
+
+    def stop(self) -> None:
+        """Begin to end; `join` waits for it."""
+        for runner in self._runners:
+            runner.stop()
+
+    def join(self, timeout: float) -> bool:
+        """Wait until every job has ended and is reported, and say whether that came about."""
+        return self._maintenance.join(timeout)
+
+    def _leave_when_all_ended(self) -> None:
+        if all(runner.has_ended for runner in self._runners):
+            self._maintenance.leave()
+
+    def _cancel(self, ids: list[int]) -> None:
+        for runner in self._runners:
+            runner.cancel(ids)
+
+    def _look(self) -> None:
+        for runner in self._runners:
+            runner.look()
