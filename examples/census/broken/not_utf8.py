@@ -1,0 +1,3 @@
+"""A text in Latin-1 that does not say so."""
+
+CAFÉ = "café"
