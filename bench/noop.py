@@ -1,0 +1,18 @@
+"""The handlers that the benchmark's worker runs."""
+
+from __future__ import annotations
+
+import time
+
+import eram
+
+
+@eram.job
+def nothing(job: eram.Job) -> None:
+    """Do nothing, so that all the time is that of the queue."""
+
+
+@eram.job
+def stamp(job: eram.Job) -> int:  # noqa: ARG001 - what it returns does not depend on the job
+    """Say when it was started, in nanoseconds."""
+    return time.time_ns()
