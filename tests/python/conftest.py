@@ -1,0 +1,138 @@
+"""Workers for the tests: in this process, or as programs of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import sample_jobs
+from helpers import PATIENCE, eventually
+
+import eram
+
+FOLDER = Path(__file__).parent
+StartWorker = Callable[..., eram.Worker]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_events() -> Iterator[None]:
+    """Forget what earlier tests left, and let no handler wait for ever."""
+    yield
+    for gate in sample_jobs.gates.values():
+        gate.set()
+    sample_jobs.gates.clear()
+    sample_jobs.started.clear()
+    sample_jobs.seen.clear()
+
+
+@pytest.fixture
+def start_worker(dsn: str, _fresh_events: None) -> Iterator[StartWorker]:
+    """Start any number of workers in this process, which end with the test."""
+    with contextlib.ExitStack() as workers:
+
+        def start(dsn: str = dsn, **options: object) -> eram.Worker:
+            worker = eram.Worker(dsn, **{"allow": ["sample_jobs"], **options})
+            worker.start()
+            workers.callback(end, worker)
+            return worker
+
+        def end(worker: eram.Worker) -> None:
+            worker.stop()
+            eventually(lambda: has_ended(worker))
+
+        def has_ended(worker: eram.Worker) -> bool:
+            for gate in list(sample_jobs.gates.values()):
+                gate.set()
+            return worker.join(0.05)
+
+        yield start
+
+
+@pytest.fixture
+def settled_server(conn: psycopg.Connection) -> None:
+    """A server that started long enough ago: at first it gives lost workers more time."""
+    query = "select clock_timestamp() - pg_postmaster_start_time() > interval '31 seconds'"
+    eventually(lambda: conn.execute(query).fetchone()[0], 40)
+
+
+class Program:
+    """A worker in a process of its own."""
+
+    def __init__(self, arguments: list[str], environ: dict[str, str]) -> None:
+        path = [str(FOLDER), os.environ.get("PYTHONPATH", "")]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "eram.worker", *arguments],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path), **environ},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.pid = self._process.pid
+        self._lines: list[str] = []
+        self._has_ended = False
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait for the end, and return the exit code."""
+        code = self._process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return code
+
+    def wait_for_log(self, text: str) -> None:
+        with self._news:
+            self._news.wait_for(lambda: text in self.log or self._has_ended, PATIENCE)
+        assert text in self.log
+
+    @property
+    def log(self) -> str:
+        return "".join(self._lines)
+
+    def close(self) -> None:
+        self._process.kill()
+        self.wait()
+        self._process.stderr.close()
+
+    def _read(self) -> None:
+        for line in self._process.stderr:
+            with self._news:
+                self._lines.append(line)
+                self._news.notify_all()
+        with self._news:
+            self._has_ended = True
+            self._news.notify_all()
+
+
+@pytest.fixture
+def run_program() -> Iterator[Callable[..., Program]]:
+    """Run `python -m eram.worker` with any arguments."""
+    with contextlib.ExitStack() as programs:
+
+        def run(*arguments: str, **environ: str) -> Program:
+            program = Program(list(arguments), environ)
+            programs.callback(program.close)
+            return program
+
+        yield run
+
+
+@pytest.fixture
+def spawn_worker(dsn: str, run_program: Callable[..., Program]) -> Callable[..., Program]:
+    """Start a worker as a program, and wait until it is registered."""
+
+    def spawn(*arguments: str) -> Program:
+        program = run_program("--dsn", dsn, "--allow", "sample_jobs", *arguments)
+        program.wait_for_log("registered")
+        return program
+
+    return spawn

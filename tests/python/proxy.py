@@ -1,0 +1,111 @@
+"""Something between a client and the server: a pooler, or a network that breaks."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+
+import psycopg
+
+
+class Link:
+    """One connection through a proxy; a subclass changes what passes, or raises to break it."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+
+    def to_server(self, data: bytes) -> bytes:
+        return data
+
+    def to_client(self, data: bytes) -> bytes:
+        return data
+
+
+class BrokenLinkError(OSError):
+    """The link is to break here."""
+
+
+class Proxy:
+    """Passes on what clients and the server say to each other."""
+
+    def __init__(self, conn: psycopg.Connection, link: type[Link]) -> None:
+        self._server = (conn.info.host, conn.info.port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._link = link
+        self._sockets: list[socket.socket] = []
+        self.sent = bytearray()
+        self.is_broken = False
+        _start(self._accept)
+
+    def dsn(self, dsn: str) -> str:
+        """The way to the same database through this proxy."""
+        return psycopg.conninfo.make_conninfo(
+            dsn,
+            host="127.0.0.1",
+            port=self._listener.getsockname()[1],
+            sslmode="disable",
+            gssencmode="disable",
+        )
+
+    def close(self) -> None:
+        for each in [self._listener, *self._sockets]:
+            _shut(each)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._server)
+                self._sockets += [client, server]
+                link = self._link(self)
+                _start(self._pass_on, client, server, link.to_server)
+                _start(self._pass_on, server, client, link.to_client)
+
+    def _pass_on(self, source, target, change) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(change(data))
+        _shut(source)
+        _shut(target)
+
+
+class PoolerLink(Link):
+    """Gives the client another backend's number than the server's, as poolers do."""
+
+    KEY_DATA = b"K\0\0\0\x0c"
+
+    def to_server(self, data):
+        self.proxy.sent += data
+        return data
+
+    def to_client(self, data):
+        before, key_data, after = data.partition(self.KEY_DATA)
+        return before + key_data + (4_000_000).to_bytes(4, "big") + after[4:] if key_data else data
+
+
+class CutLink(Link):
+    """Breaks when the server answers the first fetch of all; its claim is committed by then."""
+
+    is_prepared = is_fetching = False
+
+    def to_server(self, data):
+        self.is_fetching = self.is_prepared and not self.proxy.is_broken
+        self.is_prepared = b"eram_fetch" in data
+        return data
+
+    def to_client(self, data):
+        if self.is_fetching:
+            self.proxy.is_broken = True
+            raise BrokenLinkError
+        return data
+
+
+def _start(target, *args) -> None:
+    threading.Thread(target=target, args=args, daemon=True).start()
+
+
+def _shut(each: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        each.shutdown(socket.SHUT_RDWR)
+    each.close()

@@ -1,0 +1,114 @@
+"""Handlers inside the transaction that completes their job: all of it happens, or nothing."""
+
+from __future__ import annotations
+
+import pytest
+import sample_jobs
+from helpers import PATIENCE, eventually, job_of, wait_for_state
+
+
+@pytest.fixture(autouse=True)
+def _tables(conn):
+    conn.execute("create table effects (value bigint)")
+    conn.execute("create table checked (value int unique deferrable initially deferred)")
+
+
+def effects(conn):
+    return [value for (value,) in conn.execute("select value from effects order by value")]
+
+
+def test_effect_and_completion_are_one_transaction(conn, start_worker):
+    start_worker()
+    answer = sample_jobs.insert.enqueue(conn, value=7)
+    job = wait_for_state(conn, answer.id, "completed")
+    assert job["result"] == {"value": 7}
+    written_by, completed_by = conn.execute(
+        "select (select xmin from effects), (select xmin from eram_finished_jobs)"
+    ).fetchone()
+    assert written_by == completed_by
+
+
+def test_many_jobs_have_their_effect_once_each(conn, start_worker):
+    start_worker(queues={"default": 8})
+    answers = [sample_jobs.insert.enqueue(conn, value=value) for value in range(200)]
+    for answer in answers:
+        wait_for_state(conn, answer.id, "completed")
+    assert effects(conn) == list(range(200))
+
+
+@pytest.mark.parametrize(
+    ("what", "state", "error"),
+    [
+        ("raise", "retryable", "ValueError: after the insert"),
+        ("snooze", "scheduled", None),
+        ("discard", "discarded", "after the insert"),
+        ("cancel", "cancelled", None),
+        ("return an object", "retryable", "UnstorableValueError: "),
+        ("break", "retryable", "HandlerTransactionError: the handler caught a database error"),
+        ("rollback", "retryable", "ProgrammingError: Explicit rollback() forbidden"),
+        ("rollback in sql", "retryable", "HandlerTransactionError: the handler ended"),
+        ("begin anew", "retryable", "HandlerTransactionError: the handler ended"),
+        ("close", "retryable", "HandlerTransactionError: the handler's connection was closed"),
+        ("violate at commit", "retryable", "UniqueViolation: "),
+    ],
+)
+def test_work_is_rolled_back(conn, start_worker, what, state, error):
+    start_worker(queues={"default": 1})
+    answer = sample_jobs.insert_and.enqueue(conn, what=what)
+    job = wait_for_state(conn, answer.id, "retryable", "scheduled", "discarded", "cancelled")
+    assert job["state"] == state
+    if error is not None:
+        assert job["errors"][0]["error"].startswith(error)
+    assert effects(conn) == []
+
+    # The thread's connection is as good as new for the next job.
+    after = sample_jobs.insert.enqueue(conn, value=1)
+    wait_for_state(conn, after.id, "completed")
+    assert effects(conn) == [1]
+
+
+def test_handler_may_choose_its_isolation_level(conn, start_worker):
+    start_worker()
+    answer = sample_jobs.insert_and.enqueue(conn, what="change isolation")
+    assert wait_for_state(conn, answer.id, "completed")["result"] == "serializable"
+
+
+def test_run_that_is_over_is_rolled_back(conn, start_worker, caplog):
+    """Its job was cancelled while it ran, so its effect must not stay."""
+    start_worker()
+    answer = sample_jobs.insert_and.enqueue(conn, what="wait", name="a")
+    assert sample_jobs.started["a"].wait(PATIENCE)
+    conn.execute("select eram_cancel_job(%s)", (answer.id,))
+    sample_jobs.gates["a"].set()
+    eventually(lambda: f"lost job {answer.id}" in caplog.text)
+    assert effects(conn) == []
+    assert job_of(conn, answer.id)["state"] == "cancelled"
+
+
+def test_lost_connection_fails_the_job(conn, start_worker):
+    start_worker(queues={"default": 1})
+    answer = sample_jobs.insert_and.enqueue(conn, what="wait", name="a")
+    assert sample_jobs.started["a"].wait(PATIENCE)
+    terminate(conn, "eram jobs default")
+    sample_jobs.gates["a"].set()
+    wait_for_state(conn, answer.id, "retryable")
+    assert effects(conn) == []
+
+
+def test_connection_lost_between_jobs_is_opened_anew(conn, start_worker):
+    start_worker(queues={"default": 1})
+    first = sample_jobs.insert.enqueue(conn, value=1)
+    wait_for_state(conn, first.id, "completed")
+    terminate(conn, "eram jobs default")
+    second = sample_jobs.insert.enqueue(conn, value=2)
+    job = wait_for_state(conn, second.id, "completed")
+    assert job["attempt"] == 1
+    assert effects(conn) == [1, 2]
+
+
+def terminate(conn, application_name):
+    conn.execute(
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+        " where datname = current_database() and application_name = %s",
+        (application_name,),
+    )

@@ -1,0 +1,1 @@
+"""Tests of the extension by itself: SQL on a real server. They mirror extension/."""
