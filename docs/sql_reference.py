@@ -23,6 +23,7 @@ GROUPS = {
         "eram_snooze_job",
         "eram_discard_job",
         "eram_release_jobs",
+        "eram_release_other_jobs",
         "eram_start_waiting",
         "eram_stop_waiting",
         "eram_rescue_jobs",
@@ -44,9 +45,10 @@ Every function, view and type that is meant to be called or read. `\\df+ eram_*`
 same text. A null argument means the default. Internal functions begin with `_eram_`; the tables
 behind the views are internal too, and described by `\\d+`.
 
-A caller's mistake is an error with an ERRCODE of its own and a HINT, and changes nothing. A lost race
-(a worker that was taken for dead reports late) is no error: it returns false, null or no row.
+A caller's mistake is an error with an ERRCODE and a HINT, and changes nothing. A lost race (a worker
+that was taken for dead reports late) is no error: it returns false, null or no row.
 """
+
 
 def write(dsn: str) -> str:
     """Return the page for the objects installed in the database."""
@@ -76,7 +78,8 @@ def _functions(conn: psycopg.Connection[Any]) -> list[str]:
         page.append(f"## {title}\n")
         for name in names:
             for _, arguments, result, comment in (row for row in rows if row[0] == name):
-                page += [f"### {name}\n", f"```sql\n{_signature(name, arguments, result)}\n```\n", f"{comment}\n"]
+                signature = _signature(name, arguments, result)
+                page += [f"### {name}\n", f"```sql\n{signature}\n```\n", f"{comment}\n"]
     return page
 
 

@@ -22,7 +22,7 @@ from eram._outcome import Outcome, Released
 from eram._pool import ExecutorPool
 from eram._sleep import Sleeper
 from eram._transaction import TransactionRunner
-from eram._waiting import Waiting
+from eram._waiting import NEVER, Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ MAX_AHEAD_JOBS = 1_000
 # Jobs fetched ahead that turn out to come after slow ones are given back after so long.
 SURPLUS_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 5.0
+# The server gives up a client that vanished within so long (eram_start_worker() sets it).
+LOOK_BACK_SECONDS = 15.0
 
 
 class Registration(Protocol):
@@ -76,6 +78,8 @@ class QueueRunner:
         self._reporter = _report.Reporter()
         self._rate = _Rate()
         self._surplus_since: float | None = None
+        self._look_back_at = NEVER
+        self._has_served = False
         self._sleeper = Sleeper()
         self._stopping = threading.Event()
         self.has_ended = False
@@ -151,9 +155,18 @@ class QueueRunner:
         # Notifications that come in with an answer would pile up in the connection otherwise.
         conn.add_notify_handler(lambda _: waiting.notified())
         cursor = _job_cursor(conn)
+        if self._has_served:
+            # Now, and once more when the server can be sure to have read all that the lost session
+            # was sent.
+            self._release_unheard(conn)
+            self._look_back_at = time.monotonic() + LOOK_BACK_SECONDS
+        self._has_served = True
         while True:
             is_stopping = self._stopping.is_set()
             self._collect()
+            if time.monotonic() > self._look_back_at:
+                self._look_back_at = NEVER
+                self._release_unheard(conn)
             self._mark_cancelled()
             if is_stopping:
                 self._give_back(self._pool.buffered)
@@ -170,6 +183,15 @@ class QueueRunner:
             has_news = self._has_work if is_stopping else self._has_news
             if seconds != 0 and self._sleeper.sleep(conn, seconds, has_news):
                 waiting.notified()
+
+    def _release_unheard(self, conn: psycopg.Connection[Any]) -> None:
+        """Give back jobs that a lost session has fetched, but could not tell us of."""
+        # First what is no longer in hand, so that the rest is all that we should hold.
+        self._collect()
+        self._reporter.send(conn)
+        ids = _report.release_others(conn, self._worker_id, self._queue, self._in_hand)
+        if ids:
+            logger.warning("queue %s released %s jobs that it never saw", self._queue, len(ids))
 
     def _has_work(self) -> bool:
         return bool(self._finished or self._cancelled_ids)

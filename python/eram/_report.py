@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import Any, LiteralString
 
@@ -120,6 +120,18 @@ class Reporter:
                     _log_lost(job)
 
 
+def release_others(
+    conn: psycopg.Connection[Any],
+    worker_id: int,
+    queue: str,
+    jobs: Collection[Job],
+) -> list[int]:
+    """Give back what the worker holds of a queue apart from these jobs; return the ids."""
+    arrays = _id_arrays(jobs)
+    rows = conn.execute(_sql.RELEASE_OTHER_JOBS, (worker_id, queue, *arrays)).fetchall()
+    return [row[0] for row in rows]
+
+
 def _report(conn: psycopg.Connection[Any], outcome: Outcome) -> None:
     try:
         is_taken = _report_one(conn, outcome)
@@ -165,14 +177,19 @@ def _call(conn: psycopg.Connection[Any], query: LiteralString, *params: object) 
 def _call_for_jobs(
     conn: psycopg.Connection[Any],
     query: LiteralString,
-    jobs: Iterable[Job],
+    jobs: Collection[Job],
     *params: object,
 ) -> set[int]:
-    # Literals made here cost a fraction of what psycopg's own way with lists does.
-    ids, runs = zip(*((str(job.id), str(job.run)) for job in jobs), strict=True)
-    arrays = (f"{{{','.join(ids)}}}", f"{{{','.join(runs)}}}")
     with conn.cursor(binary=True) as cursor:
-        return {row[0] for row in cursor.execute(query, (*arrays, *params)).fetchall()}
+        cursor.execute(query, (*_id_arrays(jobs), *params))
+        return {row[0] for row in cursor.fetchall()}
+
+
+def _id_arrays(jobs: Collection[Job]) -> tuple[str, str]:
+    # Literals made here cost a fraction of what psycopg's own way with lists does.
+    ids = [str(job.id) for job in jobs]
+    runs = [str(job.run) for job in jobs]
+    return f"{{{','.join(ids)}}}", f"{{{','.join(runs)}}}"
 
 
 def _text_array(elements: Sequence[str | None]) -> str | None:

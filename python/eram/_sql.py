@@ -28,6 +28,9 @@ CANCEL_JOB: LiteralString = (
 )
 DISCARD_JOB: LiteralString = "select eram_discard_job(%s::bigint, %s::integer, %s::text)"
 RELEASE_JOBS: LiteralString = "select eram_release_jobs(%s::bigint[], %s::integer[])"
+RELEASE_OTHER_JOBS: LiteralString = (
+    "select eram_release_other_jobs(%s::bigint, %s::text, %s::bigint[], %s::integer[])"
+)
 
 # The time until the next job is due is taken on the server, whose clock alone counts.
 START_WAITING: LiteralString = (

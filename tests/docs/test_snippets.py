@@ -19,9 +19,13 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
-# Generated out of the database and compared with it by test_sql_reference.py: signatures, not calls.
+# Signatures, not calls: generated, and compared by test_sql_reference.py.
 NOT_CALLS = {"sql-reference.md"}
 LONGEST_SECONDS = 30.0
+
+WORKER_IS_THERE = "select count(*) = 1 from eram_workers where ended_at is null"
+NOTHING_IS_DUE = "select count(*) = 0 from eram_jobs where state in ('available', 'executing')"
+FAILURES = "select * from eram_jobs where errors is not null and state <> 'cancelled'"
 
 # What a page takes for granted that its reader has.
 BEFORE = {
@@ -123,19 +127,15 @@ class Reader:
         for command in self._workers:
             worker = subprocess.Popen(command, env=self._env, cwd=self._directory)
             try:
-                _wait_until(self._dsn, "select count(*) = 1 from eram_workers where ended_at is null")
-                _wait_until(
-                    self._dsn,
-                    "select count(*) = 0 from eram_jobs where state in ('available', 'executing')",
-                )
+                _wait_until(self._dsn, WORKER_IS_THERE)
+                _wait_until(self._dsn, NOTHING_IS_DUE)
                 worker.send_signal(signal.SIGTERM)
                 assert worker.wait(LONGEST_SECONDS) == 0
             finally:
                 worker.kill()
                 worker.wait()
         with psycopg.connect(self._dsn) as conn:
-            failed = conn.execute("select * from eram_jobs where errors is not null and state <> 'cancelled'")
-            assert failed.fetchall() == []
+            assert conn.execute(FAILURES).fetchall() == []
 
     def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -6,6 +6,14 @@ import psycopg
 import pytest
 import sample_jobs
 from helpers import PATIENCE, eventually, job_of, wait_for_state
+from proxy import CutLink, Proxy
+
+
+@pytest.fixture
+def breaking_network(conn):
+    proxy = Proxy(conn, CutLink)
+    yield proxy
+    proxy.close()
 
 
 def terminate(conn, application_name):
@@ -119,3 +127,11 @@ def test_role_with_another_isolation_level_does_not_matter(dsn, conn, start_work
     answer = sample_jobs.insert_and.enqueue(conn, what="say isolation")
     job = wait_for_state(conn, answer.id, "completed")
     assert job["result"] == "read committed"
+
+
+def test_claim_whose_answer_got_lost_is_given_back(dsn, conn, breaking_network, start_worker):
+    answer = sample_jobs.describe.enqueue(conn)
+    start_worker(breaking_network.dsn(dsn))
+    job = wait_for_state(conn, answer.id, "completed")
+    assert breaking_network.is_broken
+    assert (job["result"]["run"], job["result"]["attempt"]) == (2, 1)
