@@ -20,7 +20,7 @@ begin
     if v_key is not null then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = format('unknown key "%s" in backoff', v_key),
+            message = format('unknown key "%s" in backoff', left(v_key, 100)),
             hint = format('Did you mean "%s"?', _eram_nearest(v_key, c_keys));
     elsif jsonb_typeof(backoff -> 'strategy') is distinct from 'string'
         or backoff ->> 'strategy' <> all (c_strategies)

@@ -9,6 +9,7 @@
 --     7 to 46     first: 20 times, 20 ids; where the last claim of a lane ended
 --    47 to 86     safe:  the same; behind it nothing can appear any more
 --    87 to 126    noted: the first cursor as it was when it was noted
+--   127 xmin      below it, every transaction had ended when the last sweep began
 -- A position is (time, id): everything up to it has been read.
 
 create or replace function _eram_cursor_setting(queue text)
@@ -39,7 +40,7 @@ begin
     end if;
 
     v_cursor := v_text::bigint[];
-    if cardinality(v_cursor) <> 126
+    if cardinality(v_cursor) <> 127
         -- No scan took longer than the time since it began.
         or v_cursor[4] not between 0 and now_us - v_cursor[3]
         or v_cursor[6] not between 0 and now_us - v_cursor[5]

@@ -22,39 +22,40 @@ create or replace function eram_fetch(
     set jit to off
 as $$
 declare
-    c_lanes     constant integer     := 20;
-    c_last_id   constant bigint      := 999999999999999999;
-    c_second    constant bigint      := 1000000;
-    c_full_gap  constant bigint      := 60 * c_second;
-    c_front     constant bigint[]    := array_fill(0::bigint, array[c_lanes]);
-    v_queue     text                 := queue;
-    v_demand    integer              := demand;
-    v_worker    bigint               := worker;
-    v_start     timestamptz          := clock_timestamp();
-    v_upto      timestamptz          := statement_timestamp();
-    v_start_us  bigint               := extract(epoch from v_start) * c_second;
-    v_upto_us   bigint               := extract(epoch from v_upto) * c_second;
-    v_xmin      bigint               := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
-    v_is_fresh  boolean              := pg_current_xact_id_if_assigned() is null;
-    v_setting   text;
-    v_cursor    bigint[];
-    v_mark      bigint               := 0;
-    v_noted_us  bigint               := 0;
-    v_swept_us  bigint               := 0;
-    v_full_us   bigint               := 0;
-    v_sweep_cost bigint              := 0;
-    v_full_cost bigint               := 0;
-    v_first_at  bigint[]             := c_front;
-    v_first_id  bigint[]             := c_front;
-    v_safe_at   bigint[]             := c_front;
-    v_safe_id   bigint[]             := c_front;
-    v_noted_at  bigint[]             := c_front;
-    v_noted_id  bigint[]             := c_front;
-    v_mode      text;
-    v_from_at   bigint[];
-    v_from_id   bigint[];
-    v_count     integer              := 0;
-    v_claim     record;
+    c_lanes      constant integer  := 20;
+    c_last_id    constant bigint   := 999999999999999999;
+    c_second     constant bigint   := 1000000;
+    c_full_gap   constant bigint   := 60 * c_second;
+    c_front      constant bigint[] := array_fill(0::bigint, array[c_lanes]);
+    v_queue      text              := queue;
+    v_demand     integer           := demand;
+    v_worker     bigint            := worker;
+    v_start      timestamptz       := clock_timestamp();
+    v_upto       timestamptz       := statement_timestamp();
+    v_start_us   bigint            := extract(epoch from v_start) * c_second;
+    v_upto_us    bigint            := extract(epoch from v_upto) * c_second;
+    v_xmin       bigint            := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
+    v_is_fresh   boolean           := pg_current_xact_id_if_assigned() is null;
+    v_setting    text;
+    v_cursor     bigint[];
+    v_mark       bigint            := 0;
+    v_swept_xmin bigint            := 0;
+    v_noted_us   bigint            := 0;
+    v_swept_us   bigint            := 0;
+    v_full_us    bigint            := 0;
+    v_sweep_cost bigint            := 0;
+    v_full_cost  bigint            := 0;
+    v_first_at   bigint[]          := c_front;
+    v_first_id   bigint[]          := c_front;
+    v_safe_at    bigint[]          := c_front;
+    v_safe_id    bigint[]          := c_front;
+    v_noted_at   bigint[]          := c_front;
+    v_noted_id   bigint[]          := c_front;
+    v_mode       text;
+    v_from_at    bigint[];
+    v_from_id    bigint[];
+    v_count      integer           := 0;
+    v_claim      record;
 begin
     if v_demand is null or v_demand < 0 then
         raise exception using
@@ -84,6 +85,7 @@ begin
         v_safe_id := v_cursor[67:86];
         v_noted_at := v_cursor[87:106];
         v_noted_id := v_cursor[107:126];
+        v_swept_xmin := v_cursor[127];
     end if;
 
     -- Sweeps take a twentieth of the time, full scans a hundredth.
@@ -218,6 +220,7 @@ begin
             v_mark := -1;
         end if;
         v_swept_us := v_start_us;
+        v_swept_xmin := v_xmin;
         v_sweep_cost := extract(epoch from clock_timestamp() - v_start) * c_second;
         if v_mode = 'full' then
             v_full_us := v_swept_us;
@@ -230,6 +233,7 @@ begin
         (
             array[v_mark, v_noted_us, v_swept_us, v_sweep_cost, v_full_us, v_full_cost]
             || v_first_at || v_first_id || v_safe_at || v_safe_id || v_noted_at || v_noted_id
+            || v_swept_xmin
         )::text,
         false);
 end;

@@ -123,7 +123,7 @@ begin
 
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = format('unknown key "%s" in job', v_key),
+            message = format('unknown key "%s" in job', left(v_key, 100)),
             hint = format('Did you mean "%s"?', _eram_nearest(v_key, c_keys));
     end if;
 

@@ -223,8 +223,9 @@ as $$
     cross join lateral (
         select count(*) as differences
         from (
-            select substr(' ' || lower(word) || ' ', i, 2) as pair
-            from generate_series(1, length(word) + 1) as i
+            -- Bounded, because what is misspelt may be of any length.
+            select substr(' ' || lower(left(word, 64)) || ' ', i, 2) as pair
+            from generate_series(1, length(left(word, 64)) + 1) as i
         ) as given
         full join (
             select substr(' ' || candidates.name || ' ', i, 2) as pair

@@ -109,9 +109,12 @@ create or replace function eram_start_waiting(
     set jit to off
 as $$
 declare
-    v_queue text    := queue;
-    v_class integer := 'eram_queues'::regclass::oid::integer;
-    v_key   integer := hashtext(v_queue);
+    v_queue    text    := queue;
+    v_class    integer := 'eram_queues'::regclass::oid::integer;
+    v_key      integer := hashtext(v_queue);
+    v_now_us   bigint;
+    v_cursor   bigint[];
+    v_sweep_at timestamptz;
 begin
     perform _eram_check_queue(v_queue);
 
@@ -125,9 +128,17 @@ begin
         mark := pg_current_xact_id();
     end if;
 
-    is_settled := pg_snapshot_xmin(pg_current_snapshot()) > mark;
+    -- Settled once this session has swept the queue when all of them had ended. A fetch that did
+    -- not sweep may have passed over what they committed: then the next sweep is due to be made.
+    v_now_us := extract(epoch from clock_timestamp()) * 1000000;
+    v_cursor := _eram_read_cursor(_eram_cursor_setting(v_queue), v_now_us);
+    is_settled := coalesce(v_cursor[127] > mark::text::bigint, false);
+    if v_cursor[26] > v_cursor[3] then
+        v_sweep_at := timestamptz 'epoch'
+            + (v_cursor[3] + 20 * v_cursor[4]) * interval '1 microsecond';
+    end if;
 
-    select min(upcoming.scheduled_at) into next_due_at
+    select least(min(upcoming.scheduled_at), v_sweep_at) into next_due_at
     from generate_series(0, 19) as lanes (lane)
     cross join lateral (
         select queued.scheduled_at
@@ -146,10 +157,11 @@ end;
 $$;
 
 comment on function eram_start_waiting is
-    'Declare that this session waits for jobs of a queue: from now on an enqueue notifies it. '
-    'Fetch once more afterwards, and call again with the mark returned until is_settled: only '
-    'then has every producer ended that could have missed the declaration. Also returns when '
-    'the next job is due. Not for sessions behind a transaction pooler.';
+    'Declare that this session waits for jobs of a queue: from now on an enqueue notifies it. Go '
+    'on fetching at short intervals, and call again with the mark returned before each fetch, '
+    'until is_settled: then no job can have been missed that was enqueued by someone who did not '
+    'see the declaration. next_due_at is when to fetch again at the latest, because a job is due '
+    'or the last fetch did not look everywhere. Not for sessions behind a transaction pooler.';
 
 create or replace function eram_stop_waiting(queue text)
     returns void

@@ -223,6 +223,7 @@ API = {
     "eram_heartbeat": "worker bigint",
     "eram_pause_queue": "queue text",
     "eram_release_jobs": "ids bigint[], runs integer[]",
+    "eram_release_other_jobs": "worker bigint, queue text, ids bigint[], runs integer[]",
     "eram_rescue_jobs": "rescue_after interval",
     "eram_resume_queue": "queue text",
     "eram_set_queue": (
@@ -255,6 +256,7 @@ def test_the_rules_have_something_to_look_at(catalog: psycopg.Connection):
     counts = catalog.execute(
         MEMBERS + "select (select count(*) from functions), (select count(*) from tables)"
     ).fetchone()
+    assert counts is not None
     assert counts >= (40, 7)
 
 

@@ -104,7 +104,14 @@ def fetch_late(
 def read_cursor(conn: psycopg.Connection, queue: str = "default") -> list[int]:
     """Return the session's fetch cursor as integers; zeros before the first claim."""
     text = value(conn, "select current_setting(_eram_cursor_setting(%s), true)", queue)
-    return [int(number) for number in text.strip("{}").split(",")] if text else [0] * 126
+    return [int(number) for number in text.strip("{}").split(",")] if text else [0] * 127
+
+
+def write_cursor(conn: psycopg.Connection, text: object, queue: str = "default") -> None:
+    """Set the cursor to a list of integers, or to any text."""
+    if isinstance(text, list):
+        text = "{" + ",".join(map(str, text)) + "}"
+    value(conn, "select set_config(_eram_cursor_setting(%s), %s, false)", queue, str(text))
 
 
 def fetch_sweeping(conn: psycopg.Connection, worker: int, queue: str = "default") -> list[Any]:

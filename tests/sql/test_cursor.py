@@ -21,17 +21,11 @@ from .helpers import (
     value,
     wait_for_lock_wait,
     wait_until,
+    write_cursor,
 )
 
 NAME = "select _eram_cursor_setting(%s)"
-LENGTH = 126
-
-
-def write_cursor(conn: psycopg.Connection, text: object, queue: str = "default") -> None:
-    """Set the cursor to a list of integers, or to any text."""
-    if isinstance(text, list):
-        text = "{" + ",".join(map(str, text)) + "}"
-    value(conn, "select set_config(_eram_cursor_setting(%s), %s, false)", queue, str(text))
+LENGTH = 127
 
 
 def advance(conn: psycopg.Connection, worker: int) -> None:
@@ -106,23 +100,41 @@ def test_an_enqueue_that_waited_for_a_lock_is_not_late(conn, connect, worker):
     assert job.attempted_at >= released
 
 
-def test_an_enqueue_that_waited_for_a_queue_lock_reads_the_clock_afterwards(conn, connect, worker):
-    """The wait of the wake-up comes before the clock."""
-    advance(conn, worker)
-    producer, blocker = connect(), connect(autocommit=False)
-    # Someone waits, so that the enqueue looks at the queue's settings, and is held up there.
-    connect().execute("select eram_start_waiting('default')")
-    waiter = connect()
+SPEC = """
+    jsonb_populate_record(null::eram_job_specs, '{
+        "handler": "a:b", "args": {}, "meta": {}, "tags": [], "queue": "default",
+        "priority": 0, "max_attempts": 20}')
+"""
+
+
+@pytest.mark.parametrize(
+    "way_in",
+    [
+        f"_eram_insert_job({SPEC})",
+        f"_eram_insert_jobs(array[{SPEC}])",
+        "eram_snooze_job(%(id)s, %(run)s, '0')",
+        "eram_fail_job(%(id)s, %(run)s, 'x', delay => '0')",
+        "eram_release_jobs(array[%(id)s], array[%(run)s])",
+    ],
+    ids=["insert one", "insert many", "snooze", "fail", "release"],
+)
+def test_whoever_waits_on_the_way_into_a_lane_reads_the_clock_afterwards(
+    conn, connect, worker, way_in
+):
+    """Held up where it looks whether to notify; what is claimed meanwhile lies before it."""
+    enqueue(conn)
+    (job,) = fetch(conn, worker)
+    waiter, producer, blocker = connect(), connect(), connect(autocommit=False)
     waiter.execute("select eram_start_waiting('default')")
     blocker.execute("lock table eram_queues in access exclusive mode")
     threads = Threads()
-    threads.start(lambda: enqueue(producer))
+    known = {"id": job.id, "run": job.run}
+    threads.start(lambda: producer.execute(f"select {way_in}", known))
     wait_for_lock_wait(blocker, producer)
     released = value(blocker, "select clock_timestamp()")
     blocker.commit()
     threads.join(10)
-    (job,) = fetch_late(conn, worker, seconds=1)
-    assert job.scheduled_at >= released
+    assert value(conn, "select scheduled_at from eram_queued_jobs") >= released
 
 
 @pytest.mark.parametrize("kind", ["reader", "writer"])

@@ -390,7 +390,7 @@ def test_a_number_too_small_for_an_interval_is_no_internal_matter(shared, key):
 def test_an_unknown_key_is_named_with_the_nearest_right_one(shared, wrong, right):
     document = Jsonb({"handler": "a:b", wrong: 1})
     said = refused(shared, "select eram_enqueue_job(%s)", [document], INVALID)
-    assert f'"{wrong}"' in said.message_primary
+    assert f'"{wrong}"' in str(said.message_primary)
     assert said.message_hint == f'Did you mean "{right}"?'
 
 

@@ -17,10 +17,12 @@ from .helpers import (
     enqueue_many,
     fetch,
     fetch_sweeping,
+    read_cursor,
     row,
     start_worker,
     value,
     wait_until,
+    write_cursor,
 )
 
 START = "select * from eram_start_waiting(%s)"
@@ -222,34 +224,67 @@ def test_many_producers_all_see_a_waiting_worker(conn, connect):
     assert len(notices(waiter, 0.5)) == 8 * 50
 
 
+def settles(waiter: psycopg.Connection, worker: int, mark: str) -> bool:
+    """Fetch as a waiting worker does, and say whether it may sleep then."""
+    fetch(waiter, worker)
+    return row(waiter, AGAIN, "default", mark).is_settled
+
+
 def test_waiting_is_settled_once_no_older_writer_is_left(conn, connect):
     writer, waiter = connect(), connect()
+    worker = start_worker(waiter)
     writer.execute("begin")
     writer.execute("select pg_current_xact_id()")
     first = row(waiter, START, "default")
     assert not first.is_settled
+    fetch_sweeping(waiter, worker)
     again = row(waiter, AGAIN, "default", first.mark)
     assert (again.mark, again.is_settled) == (first.mark, False)
     writer.execute("commit")
-    wait_until(lambda: row(waiter, AGAIN, "default", first.mark).is_settled, "it is settled")
+    assert not row(waiter, AGAIN, "default", first.mark).is_settled, "not without a sweep"
+    wait_until(lambda: settles(waiter, worker, first.mark), "it is settled")
 
 
 def test_a_reader_does_not_keep_waiting_from_being_settled(conn, connect):
     reader, waiter = connect(), connect()
+    worker = start_worker(waiter)
     reader.execute("begin isolation level repeatable read")
     reader.execute("select count(*) from eram_jobs")
     mark = row(waiter, START, "default").mark
-    wait_until(lambda: row(waiter, AGAIN, "default", mark).is_settled, "it is settled", seconds=5)
+    wait_until(lambda: settles(waiter, worker, mark), "it is settled", seconds=5)
     reader.execute("commit")
 
 
 def test_a_later_writer_does_not_keep_waiting_from_being_settled(conn, connect):
     later, waiter = connect(), connect()
+    worker = start_worker(waiter)
     mark = row(waiter, START, "default").mark
     later.execute("begin")
     later.execute("select pg_current_xact_id()")
-    assert row(waiter, AGAIN, "default", mark).is_settled
+    wait_until(lambda: settles(waiter, worker, mark), "it is settled")
     later.execute("rollback")
+
+
+def test_a_fetch_that_did_not_sweep_is_to_be_followed_by_one(conn, connect):
+    """What it passed over is found when the server says to look again, not at the next poll."""
+    late, waiter = connect(autocommit=False), connect()
+    worker = start_worker(waiter)
+    mark = row(waiter, START, "default").mark
+    wait_until(lambda: settles(waiter, worker, mark), "it is settled")
+    enqueue(late)
+    cursor = read_cursor(waiter)
+    cursor[3] = 50_000  # the last sweep took 50 ms: the next one is due after a second
+    cursor[2] -= 60_000
+    cursor[4] -= 60_000
+    write_cursor(waiter, cursor)
+    assert fetch(waiter, worker) == []
+    late.commit()
+    assert fetch(waiter, worker) == [], "the job has come in behind the cursor"
+    due_at = row(waiter, AGAIN, "default", mark).next_due_at
+    now = value(conn, "select clock_timestamp()")
+    assert 0 < (due_at - now).total_seconds() < 1
+    wait_until(lambda: value(conn, "select clock_timestamp() >= %s", due_at), "it is due")
+    assert len(fetch(waiter, worker)) == 1
 
 
 def test_when_the_next_job_is_due(conn):
@@ -306,17 +341,18 @@ def test_a_waiter_is_never_missed(conn, connect):
             time.sleep(rnd.choice([0, rnd.uniform(0, 0.004)]))
             found = 0
             mark = row(waiter, START, "default").mark
-            # Polling, until whoever may have missed the declaration has ended, and once more.
+            # Polling, until whoever may have missed the declaration has ended.
             while not row(waiter, AGAIN, "default", mark).is_settled:
                 found += len(fetch(waiter, worker))
-            found += len(fetch_sweeping(waiter, worker))
             # Asleep: from now on nothing but a notification makes it look again.
             while found < producers:
                 assert list(waiter.notifies(timeout=10, stop_after=1)), (
                     f"round {number}: {found} of {producers} jobs, and no notification"
                 )
                 woken += 1
-                found += len(fetch_sweeping(waiter, worker))
+                found += len(fetch(waiter, worker))
+                while row(waiter, AGAIN, "default", mark).next_due_at is not None:
+                    found += len(fetch(waiter, worker))
             waiter.execute("select eram_stop_waiting('default')")
         print(f"woken {woken} times in {rounds} rounds")
 
