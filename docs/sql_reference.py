@@ -45,8 +45,8 @@ Every function, view and type that is meant to be called or read. `\\df+ eram_*`
 same text. A null argument means the default. Internal functions begin with `_eram_`; the tables
 behind the views are internal too, and described by `\\d+`.
 
-A caller's mistake is an error with an ERRCODE and a HINT, and changes nothing. A lost race (a worker
-that was taken for dead reports late) is no error: it returns false, null or no row.
+A caller's mistake is an error with an ERRCODE and a HINT, and changes nothing. A lost race (a
+worker that was taken for dead reports late) is no error: it returns false, null or no row.
 """
 
 
