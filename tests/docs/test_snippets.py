@@ -89,7 +89,7 @@ class Reader:
         # A page may say "create extension"; the test's database has it already.
         text = re.sub(r"(?im)^create extension eram;$", "", text)
         with psycopg.connect(self._dsn, autocommit=True) as conn:
-            conn.execute(text)  # type: ignore[call-overload]
+            conn.execute(text)
 
     def run_python(self, text: str, where: str) -> None:
         if name := re.match(r"# (\S+\.py)\n", text):
