@@ -40,7 +40,7 @@ def run(*options: str | Path) -> str:
 
 def test_a_tiny_run_measures_everything_and_writes_it_down(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- begin: measured -->old<!-- end: measured -->\nafter\n")
+    page.write_text("before\n<!-- begin: measured -->what was there<!-- end: measured -->\nafter\n")
     output = run("--rounds", "1", "--scale", "0.001", "--output", tmp_path, "--page", page)
 
     (path,) = tmp_path.glob("*.json")
@@ -61,7 +61,7 @@ def test_a_tiny_run_measures_everything_and_writes_it_down(tmp_path):
     text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n<!-- begin: measured -->\n")
     assert text.endswith("\n<!-- end: measured -->\nafter\n")
-    assert "old" not in text
+    assert "what was there" not in text
 
 
 @pytest.mark.parametrize("options", [["--only", "nothing"], ["--scale", "much"]])
