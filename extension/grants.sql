@@ -38,6 +38,7 @@ begin
         perform pg_catalog.pg_extension_config_dump('eram_queues', '');
         perform pg_catalog.pg_extension_config_dump('eram_workers', '');
         perform pg_catalog.pg_extension_config_dump('eram_workers_id_seq', '');
+        perform pg_catalog.pg_extension_config_dump('eram_cancelled_runs', '');
     end if;
 
     if has_schema_privilege('public', current_schema(), 'create') then

@@ -11,6 +11,10 @@ create or replace function eram_cancel_job(
     volatile
     security definer
     set search_path from current
+    set plan_cache_mode to force_generic_plan
+    set enable_seqscan to off
+    set enable_bitmapscan to off
+    set jit to off
 as $$
 declare
     c_looks constant integer := 1000;
@@ -36,9 +40,9 @@ begin
             -- A handler that cancels its own run knows it; any other worker is told by its
             -- heartbeat.
             if v_run is null then
-                update eram_workers as workers
-                set cancelled_ids = array_append(workers.cancelled_ids, v_id)
-                where workers.id = v_job.worker;
+                insert into eram_cancelled_runs (worker, job_id)
+                values (v_job.worker, v_id)
+                on conflict do nothing;
             end if;
             exit;
         end if;

@@ -99,10 +99,13 @@ as $$
     select
         'sequence behind its table',
         max(specs.job_id),
-        format('next id %s', min(sequence.last_value) + 1)
+        format('next id %s', min(sequence.next_value))
     from eram_job_specs as specs
-    cross join eram_job_specs_job_id_seq as sequence
-    having max(specs.job_id) > min(sequence.last_value);
+    cross join (
+        select last_value + is_called::integer as next_value
+        from eram_job_specs_job_id_seq
+    ) as sequence
+    having max(specs.job_id) >= min(sequence.next_value);
 $$;
 
 comment on function eram_check is

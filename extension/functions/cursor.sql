@@ -35,7 +35,8 @@ declare
     v_earliest bigint;
     v_latest   bigint;
 begin
-    if v_text is null or v_text !~ '^\{-?\d{1,18}(,\d{1,18})*\}$' then
+    -- Without a backslash, which means another thing where standard_conforming_strings is off.
+    if v_text is null or v_text !~ '^[{]-?[0-9]{1,18}(,[0-9]{1,18})*[}]$' then
         return null;
     end if;
 

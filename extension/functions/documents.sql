@@ -67,6 +67,7 @@ create or replace function _eram_read_interval(what text, value jsonb)
     language plpgsql
     immutable
     set search_path from current
+    set intervalstyle to postgres
 as $$
 declare
     v_longest numeric := extract(epoch from _eram_longest_delay());
@@ -111,7 +112,10 @@ create or replace function _eram_read_timestamp(what text, value jsonb)
     set search_path from current
 as $$
 declare
-    c_time constant text := '^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)? ?(Z|[+-]\d\d(:?\d\d)?)$';
+    -- Without a backslash, which means another thing where standard_conforming_strings is off.
+    c_time constant text :=
+        '^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?'
+        ' ?(Z|[+-][0-9]{2}(:?[0-9]{2})?)$';
     c_hint constant text := 'Pass a string such as "2030-01-31T08:00:00+01:00".';
 begin
     if jsonb_typeof(value) = 'null' then

@@ -56,6 +56,7 @@ declare
     v_from_id    bigint[];
     v_count      integer           := 0;
     v_claim      record;
+    v_passed     record;
 begin
     if v_demand is null or v_demand < 0 then
         raise exception using
@@ -202,12 +203,45 @@ begin
     if v_mode <> 'first' then
         if v_mark > 0 and v_xmin > v_mark then
             -- Every transaction of the time of the note has ended, and this scan has read again
-            -- what they left: nothing can appear any more behind the lesser of the two.
+            -- what they left: nothing can appear any more behind the lesser of the two. But what
+            -- another claim had locked was passed over, and appears again if that is rolled back.
             for i in 1..c_lanes loop
                 if (v_first_at[i], v_first_id[i]) < (v_noted_at[i], v_noted_id[i]) then
                     v_noted_at[i] := v_first_at[i];
                     v_noted_id[i] := v_first_id[i];
                 end if;
+            end loop;
+            for v_passed in
+                select
+                    lanes.number,
+                    tickets.scheduled_at,
+                    tickets.job_id
+                from unnest(v_safe_at, v_safe_id, v_noted_at, v_noted_id)
+                    with ordinality as lanes (from_at, from_id, upto_at, upto_id, number)
+                cross join lateral (
+                    select
+                        queued.scheduled_at,
+                        queued.job_id
+                    from eram_queued_jobs as queued
+                    where
+                        queued.queue = v_queue
+                        and queued.lane = (lanes.number - 1)::smallint
+                        and (queued.scheduled_at, queued.job_id)
+                            > (
+                                timestamptz 'epoch' + lanes.from_at * interval '1 microsecond',
+                                lanes.from_id)
+                        and (queued.scheduled_at, queued.job_id)
+                            <= (
+                                timestamptz 'epoch' + lanes.upto_at * interval '1 microsecond',
+                                lanes.upto_id)
+                    order by
+                        queued.scheduled_at,
+                        queued.job_id
+                    limit 1
+                ) as tickets
+            loop
+                v_noted_at[v_passed.number] := extract(epoch from v_passed.scheduled_at) * c_second;
+                v_noted_id[v_passed.number] := v_passed.job_id - 1;
             end loop;
             v_safe_at := v_noted_at;
             v_safe_id := v_noted_id;
@@ -241,5 +275,6 @@ $$;
 
 comment on function eram_fetch is
     'Claim up to demand due jobs of a queue for a worker: by priority, then time, then id; what '
-    'came back goes first in its priority. Returns the jobs claimed; no row when none is due or '
-    'the queue is paused.';
+    'came back goes first in its priority. Commit the claim before running a job: one that is '
+    'rolled back never was, and its run is handed out again. Returns the jobs claimed; no row '
+    'when none is due or the queue is paused.';

@@ -92,6 +92,10 @@ create or replace function eram_fail_job(
     volatile
     security definer
     set search_path from current
+    set plan_cache_mode to force_generic_plan
+    set enable_seqscan to off
+    set enable_bitmapscan to off
+    set jit to off
 as $$
 declare
     v_id     bigint   := id;
@@ -154,6 +158,10 @@ create or replace function eram_snooze_job(
     volatile
     security definer
     set search_path from current
+    set plan_cache_mode to force_generic_plan
+    set enable_seqscan to off
+    set enable_bitmapscan to off
+    set jit to off
 as $$
 declare
     v_id  bigint  := id;
@@ -192,6 +200,10 @@ create or replace function eram_discard_job(
     volatile
     security definer
     set search_path from current
+    set plan_cache_mode to force_generic_plan
+    set enable_seqscan to off
+    set enable_bitmapscan to off
+    set jit to off
 as $$
 declare
     v_id  bigint  := id;

@@ -31,7 +31,6 @@ declare
 begin
     perform _eram_wake(job.queue);
 
-    -- An interval such as '-12 months +360 days' is zero by comparison and yet goes back.
     v_now := clock_timestamp();
     insert into eram_queued_jobs (job_id, scheduled_at, run, attempt, lane, queue)
     values (

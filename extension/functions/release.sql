@@ -9,6 +9,10 @@ create or replace function eram_release_jobs(
     volatile
     security definer
     set search_path from current
+    set plan_cache_mode to force_generic_plan
+    set enable_seqscan to off
+    set enable_bitmapscan to off
+    set jit to off
 as $$
 declare
     v_ids  bigint[]  := ids;
@@ -46,6 +50,10 @@ create or replace function eram_release_other_jobs(
     volatile
     security definer
     set search_path from current
+    set plan_cache_mode to force_generic_plan
+    set enable_seqscan to off
+    set enable_bitmapscan to off
+    set jit to off
 as $$
 declare
     v_worker bigint    := worker;

@@ -106,6 +106,8 @@ begin
                     ended_at = v_now,
                     end_reason = v_reason
                 where workers.id = v_worker.id;
+                delete from eram_cancelled_runs as cancelled
+                where cancelled.worker = v_worker.id;
                 v_ended_count := v_ended_count + 1;
             end if;
         elsif v_worker.is_direct
@@ -137,7 +139,7 @@ declare
     v_now   bigint := extract(epoch from clock_timestamp()) * 1000;
     v_last  bigint[];
 begin
-    if v_swept is null or v_swept !~ '^\{\d{1,15},\d{1,9}\}$' then
+    if v_swept is null or v_swept !~ '^[{][0-9]{1,15},[0-9]{1,9}[}]$' then
         return true;
     end if;
     v_last := v_swept::bigint[];
@@ -151,6 +153,10 @@ create or replace function eram_rescue_jobs(rescue_after interval default null)
     volatile
     security definer
     set search_path from current
+    set plan_cache_mode to force_generic_plan
+    set enable_seqscan to off
+    set enable_bitmapscan to off
+    set jit to off
 as $$
 declare
     c_batch     constant integer     := 10000;

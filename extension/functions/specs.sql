@@ -35,7 +35,7 @@ begin
     -- names are short and plain.
     if v_spec.handler is null
         or octet_length(v_spec.handler) > 128
-        or v_spec.handler !~ '^[!-~]+$'
+        or v_spec.handler !~ '^[!-z~]+$'
     then
         perform _eram_check_handler(v_spec.handler);
     end if;

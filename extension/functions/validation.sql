@@ -46,6 +46,12 @@ create or replace function _eram_check_handler(handler text)
 as $$
 begin
     perform _eram_check_name('handler', handler, 512);
+    if handler ~ '[{}]' then
+        raise exception using
+            errcode = 'invalid_name',
+            message = format('invalid handler: %s', to_json(left(handler, 100))),
+            hint = 'A handler has no braces; a JSON document begins with one.';
+    end if;
 end;
 $$;
 
@@ -95,7 +101,16 @@ begin
             errcode = 'null_value_not_allowed',
             message = format('%s must not be null', what),
             hint = 'Pass an interval, such as ''1 minute''.';
-    elsif not isfinite(delay) or delay < interval '0' or delay > _eram_longest_delay() then
+    elsif not isfinite(delay)
+        or delay > _eram_longest_delay()
+        -- Part by part: '-1 month 30 days' is zero by comparison, and yet goes back.
+        or extract(year from delay) < 0
+        or extract(month from delay) < 0
+        or extract(day from delay) < 0
+        or extract(hour from delay) < 0
+        or extract(minute from delay) < 0
+        or extract(second from delay) < 0
+    then
         raise exception using
             errcode = 'numeric_value_out_of_range',
             message = format(

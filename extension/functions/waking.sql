@@ -106,6 +106,9 @@ create or replace function eram_start_waiting(
     volatile
     security definer
     set search_path from current
+    set plan_cache_mode to force_generic_plan
+    set enable_seqscan to off
+    set enable_bitmapscan to off
     set jit to off
 as $$
 declare
@@ -132,7 +135,7 @@ begin
     -- not sweep may have passed over what they committed: then the next sweep is due to be made.
     v_now_us := extract(epoch from clock_timestamp()) * 1000000;
     v_cursor := _eram_read_cursor(_eram_cursor_setting(v_queue), v_now_us);
-    is_settled := coalesce(v_cursor[127] > mark::text::bigint, false);
+    is_settled := coalesce(v_cursor[127]::text::xid8 > mark, false);
     if v_cursor[26] > v_cursor[3] then
         v_sweep_at := timestamptz 'epoch'
             + (v_cursor[3] + 20 * v_cursor[4]) * interval '1 microsecond';
@@ -161,7 +164,8 @@ comment on function eram_start_waiting is
     'on fetching at short intervals, and call again with the mark returned before each fetch, '
     'until is_settled: then no job can have been missed that was enqueued by someone who did not '
     'see the declaration. next_due_at is when to fetch again at the latest, because a job is due '
-    'or the last fetch did not look everywhere. Not for sessions behind a transaction pooler.';
+    'or the last fetch did not look everywhere. Call it in autocommit, and not behind a '
+    'transaction pooler. What this session enqueues itself does not notify it.';
 
 create or replace function eram_stop_waiting(queue text)
     returns void
@@ -184,5 +188,5 @@ end;
 $$;
 
 comment on function eram_stop_waiting is
-    'Declare that this session no longer waits for jobs of a queue. Does nothing if it did not '
-    'wait.';
+    'Declare that this session no longer waits for jobs of a queue. Call it in autocommit. Does '
+    'nothing if the session did not wait.';

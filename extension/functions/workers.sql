@@ -149,6 +149,10 @@ create or replace function eram_heartbeat(
     volatile
     security definer
     set search_path from current
+    set plan_cache_mode to force_generic_plan
+    set enable_seqscan to off
+    set enable_bitmapscan to off
+    set jit to off
 as $$
 declare
     v_worker eram_workers;
@@ -172,41 +176,38 @@ begin
     end if;
 
     if v_worker.missing_since is not null
-        or v_worker.cancelled_ids <> '{}'
         or v_worker.heartbeat_at < v_now - _eram_heartbeat_gap()
         or v_worker.timeline <> _eram_timeline()
     then
-        -- Locked first, because a cancel or a rescue may be changing the row at this moment.
-        select workers.* into v_worker
-        from eram_workers as workers
-        where workers.id = worker
-        for update;
-
-        is_alive := v_worker.ended_at is null;
-        if not is_alive then
-            return;
-        end if;
-
-        -- What was cancelled and is running here again was retried since.
-        cancelled_ids := array(
-            select distinct cancelled.job_id
-            from unnest(v_worker.cancelled_ids) as cancelled (job_id)
-            where not exists (
-                select
-                from eram_running_jobs as running
-                where running.job_id = cancelled.job_id and running.worker = v_worker.id
-            )
-            order by cancelled.job_id
-        );
-
+        -- A rescue may be ending the worker at this moment: then it has ended.
         update eram_workers as workers
         set
             heartbeat_at = v_now,
             missing_since = null,
-            timeline = _eram_timeline(),
-            cancelled_ids = '{}'
-        where workers.id = worker;
+            timeline = _eram_timeline()
+        where
+            workers.id = worker
+            and workers.ended_at is null;
+
+        is_alive := found;
     end if;
+
+    -- What was cancelled and is running here again was retried since.
+    with told as (
+        delete from eram_cancelled_runs as cancelled
+        where cancelled.worker = v_worker.id
+        returning cancelled.job_id
+    )
+    select coalesce(array_agg(told.job_id order by told.job_id), '{}')
+    into cancelled_ids
+    from told
+    where not exists (
+        select
+        from eram_running_jobs as running
+        where
+            running.job_id = told.job_id
+            and running.worker = v_worker.id
+    );
 end;
 $$;
 
@@ -221,6 +222,10 @@ create or replace function eram_stop_worker(worker bigint)
     volatile
     security definer
     set search_path from current
+    set plan_cache_mode to force_generic_plan
+    set enable_seqscan to off
+    set enable_bitmapscan to off
+    set jit to off
 as $$
 declare
     v_worker   bigint  := worker;
@@ -257,6 +262,9 @@ begin
     where
         workers.id = v_worker
         and workers.ended_at is null;
+
+    delete from eram_cancelled_runs as cancelled
+    where cancelled.worker = v_worker;
 
     if _eram_holds_lock(v_class, v_key) then
         perform pg_advisory_unlock(v_class, v_key);

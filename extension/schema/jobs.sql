@@ -4,7 +4,7 @@
 -- one statement, and it is short, so that a move costs little and leaves little behind.
 --
 -- No foreign keys and no triggers: they would cost more than the work. eram_check() is the guard.
--- Lock order: tickets by job_id, then eram_workers, then eram_queues.
+-- Whoever waits for several tickets takes them in order of job_id.
 
 create table eram_job_specs (
     job_id       bigint      not null generated always as identity,

@@ -16,11 +16,10 @@ select
     specs.priority::integer as priority,
     (
         select jsonb_agg(
-            jsonb_build_object(
+            errors.detail || jsonb_build_object(
                 'attempt', errors.attempt,
                 'at', errors.errored_at,
                 'error', errors.error)
-            || errors.detail
             order by errors.run)
         from eram_job_errors as errors
         where errors.job_id = specs.job_id
@@ -97,11 +96,10 @@ select
     specs.priority::integer as priority,
     (
         select jsonb_agg(
-            jsonb_build_object(
+            errors.detail || jsonb_build_object(
                 'attempt', errors.attempt,
                 'at', errors.errored_at,
                 'error', errors.error)
-            || errors.detail
             order by errors.run)
         from eram_job_errors as errors
         where errors.job_id = specs.job_id

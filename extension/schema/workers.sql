@@ -15,7 +15,6 @@ create table eram_workers (
     missing_since timestamptz,
     ended_at      timestamptz,
     end_reason    text,
-    cancelled_ids bigint[]    not null default '{}',
 
     constraint eram_workers_pkey primary key (id),
     constraint eram_workers_end_reason_check check (end_reason in ('stopped', 'died', 'stalled')),
@@ -35,8 +34,17 @@ comment on column eram_workers.heartbeat_at is
     'The last heartbeat, to within a quarter of a minute.';
 comment on column eram_workers.missing_since is
     'When the lock of the worker was first found absent.';
-comment on column eram_workers.cancelled_ids is
-    'Jobs cancelled while this worker ran them, until its heartbeat has told it.';
+
+
+create table eram_cancelled_runs (
+    worker bigint not null,
+    job_id bigint not null,
+
+    constraint eram_cancelled_runs_pkey primary key (worker, job_id)
+);
+
+comment on table eram_cancelled_runs is
+    'Jobs cancelled while a worker ran them, until its heartbeat has told it.';
 
 -- What a fetch hands to a worker. A type of its own, so that the arguments of eram_fetch() may
 -- bear the names of what they mean.

@@ -20,6 +20,7 @@ TABLES = (
     "eram_job_errors",
     "eram_queues",
     "eram_workers",
+    "eram_cancelled_runs",
 )
 
 

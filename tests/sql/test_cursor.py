@@ -220,19 +220,45 @@ def test_a_returned_job_is_found_in_a_lane_read_to_its_end(conn, worker):
         assert [again.id for again in fetch(conn, worker)] == [job_id]
 
 
-def test_a_job_sent_back_over_a_zero_sum_interval_is_still_claimed_at_once(conn, worker):
-    """The interval "-12 months +360 days" equals none, and yet leads into the past."""
-    advance(conn, worker)
-    for call in (
-        "eram_snooze_job(%(id)s, %(run)s, '-12 months +360 days')",
-        "eram_fail_job(%(id)s, %(run)s, 'x', delay => '-12 months +360 days')",
-    ):
-        job_id = enqueue(conn)
-        (job,) = fetch(conn, worker)
-        conn.execute(f"select {call}", {"id": job.id, "run": job.run})
-        at = value(conn, "select scheduled_at from eram_jobs where id = %s", job_id)
-        assert at >= job.attempted_at, call
-        assert [again.id for again in fetch(conn, worker)] == [job_id], call
+@pytest.mark.parametrize("end", ["rollback", "kill"])
+def test_a_late_job_claimed_by_a_younger_transaction_that_fails_is_not_passed_over(
+    conn, connect, worker, end
+):
+    """The safe cursor waits for it: its own transaction has ended, but its claim may not last."""
+    note, safe = 87, 47  # the normal lane of priority 0
+
+    def busy() -> list[int]:
+        enqueue(conn)
+        fetch(conn, worker)
+        return read_cursor(conn)
+
+    late, young = connect(autocommit=False), connect(autocommit=False)
+    wait_until(lambda: busy()[0] > 0, "a note is marked")
+    job_id = enqueue(late)
+    at = value(
+        late,
+        "select (extract(epoch from scheduled_at) * 1000000)::bigint"
+        " from eram_queued_jobs where job_id = %s",
+        job_id,
+    )
+    wait_until(lambda: (cursor := busy())[0] > 0 and cursor[note] > at, "the note is past the job")
+    late.commit()
+    young_worker = start_worker(young)
+    assert job_id in [job.id for job in fetch(young, young_worker, 1000)]
+    mark = read_cursor(conn)[0]
+    wait_until(lambda: busy()[0] != mark, "the note has been settled")
+    assert read_cursor(conn)[safe] <= at
+    if end == "rollback":
+        young.rollback()
+    else:
+        conn.execute("select pg_terminate_backend(%s)", [young.info.backend_pid])
+    found: list[int] = []
+
+    def is_found() -> bool:
+        found.extend(job.id for job in fetch(conn, worker, 100))
+        return job_id in found
+
+    wait_until(is_found, "the job is found long before the next full scan", seconds=10)
 
 
 @pytest.mark.parametrize("ahead", [1, 3600, 10**7])

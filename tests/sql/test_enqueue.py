@@ -121,7 +121,7 @@ def test_what_a_document_means_does_not_depend_on_the_session(conn, settings):
     assert at is True
 
 
-@pytest.mark.parametrize("name", ["null", "O'Brien \"the\" 'quoted'", "🦀 färm", "$1 %s {}", "\\x"])
+@pytest.mark.parametrize("name", ["null", "O'Brien \"the\" 'quoted'", "🦀 färm", "$1 %s []", "\\x"])
 def test_odd_names_are_names(conn, name):
     job = row(conn, JOB, enqueue(conn, f"app:{name}", queue=name, tags=[name], args={name: name}))
     assert (job.handler, job.queue, job.tags, job.args) == (

@@ -160,3 +160,36 @@ def test_the_plans_inside_a_claim_and_a_completion_have_no_sequential_scan(conn,
     for table in ("queued_jobs", "running_jobs", "job_specs", "finished_jobs"):
         assert f"Seq Scan on eram_{table}" not in plans, plans
         assert f"Bitmap Heap Scan on eram_{table}" not in plans, plans
+
+
+FINISHES = {
+    "complete": "select eram_complete_jobs(array[%s::bigint], array[%s])",
+    "fail": "select eram_fail_job(%s, %s, 'x', delay => '1 hour')",
+    "snooze": "select eram_snooze_job(%s, %s, '1 hour')",
+    "discard": "select eram_discard_job(%s, %s)",
+    "cancel": "select eram_cancel_job(%s, run => %s)",
+    "release": "select eram_release_jobs(array[%s::bigint], array[%s])",
+}
+
+
+@pytest.mark.parametrize("finish", FINISHES)
+def test_a_finish_planned_on_empty_tables_does_not_scan_full_ones(conn, connect, worker, finish):
+    """A session keeps its plans, and tables fill while it does."""
+    conn.execute("vacuum analyze")
+    for _ in range(8):
+        enqueue(conn)
+        (job,) = fetch(conn, worker, 1)
+        conn.execute(FINISHES[finish], [job.id, job.run])
+        conn.execute("select eram_cancel_job(%s)", [job.id])
+    pin = connect()
+    pin.execute("begin isolation level repeatable read")
+    pin.execute("select count(*) from eram_queued_jobs")
+    other = connect()
+    other_worker = start_worker(other)
+    for _ in range(6):
+        enqueue_many(other, 1000)
+        drain(other, other_worker, 1000)
+    enqueue(conn)
+    (job,) = fetch(conn, worker, 1)
+    assert shared_buffers(conn, FINISHES[finish], job.id, job.run) < 80
+    pin.execute("commit")

@@ -292,3 +292,15 @@ def test_overlapping_finishes_of_every_kind_do_not_deadlock(conn, connect):
         worker = start_worker(conn)
         rest = fetch_late(conn, worker, states.get("available", 0)) if "available" in states else []
         complete(conn, rest)
+
+
+def test_detail_does_not_hide_the_error(conn, worker):
+    job_id = enqueue(conn)
+    (job,) = fetch(conn, worker)
+    conn.execute(
+        "select eram_fail_job(%s, %s, 'the error', %s::jsonb)",
+        [job.id, job.run, '{"error": "other", "attempt": 99, "at": null, "type": "Kind"}'],
+    )
+    (error,) = value(conn, "select errors from eram_jobs where id = %s", job_id)
+    assert (error["error"], error["attempt"], error["type"]) == ("the error", 1, "Kind")
+    assert error["at"] is not None

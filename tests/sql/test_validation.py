@@ -487,3 +487,39 @@ def test_a_refused_call_in_a_transaction_leaves_the_rest_to_the_caller(shared):
         enqueue(shared, priority=10)
     assert contents(shared) == before
     assert value(shared, "select count(*) from eram_jobs") == 0
+
+
+@pytest.mark.parametrize("delay", ["-12 months +360 days", "-1 day +25 hours"])
+def test_an_interval_with_a_part_below_zero_is_refused(shared, delay):
+    """By comparison it may be zero or more, and yet lead into the past."""
+    with pytest.raises(psycopg.errors.NumericValueOutOfRange) as caught:
+        shared.execute("select eram_enqueue_job('a:b', delay => %s::text::interval)", [delay])
+    assert_well_said(caught.value)
+    with pytest.raises(psycopg.errors.NumericValueOutOfRange):
+        shared.execute(
+            "select eram_enqueue_job('a:b', backoff =>"
+            " jsonb_build_object('strategy', 'fixed', 'base', %s::text))",
+            [delay],
+        )
+
+
+def test_no_setting_changes_what_a_document_means(shared):
+    """Regular expressions and intervals read the same under the caller's settings."""
+    document = '{"handler": "a:b", "scheduled_at": "2020-01-31T08:00:00+01:00", "delay": null}'
+    wanted = "select eram_enqueue_job(%s::jsonb)"
+    try:
+        shared.execute("set standard_conforming_strings = off")
+        shared.execute("set intervalstyle = sql_standard")
+        assert value(shared, wanted, document)
+        mixed = document.replace("null", '"-1 hour 2 days"').replace("scheduled_at", "meta", 1)
+        with pytest.raises(psycopg.Error):
+            shared.execute(wanted, [mixed])
+    finally:
+        shared.execute("reset standard_conforming_strings")
+        shared.execute("reset intervalstyle")
+
+
+def test_a_document_behind_a_byte_order_mark_is_no_handler(shared):
+    with pytest.raises(psycopg.errors.InvalidName) as caught:
+        shared.execute("select eram_enqueue_job(%s::text)", ['\ufeff{"handler": "a:b"}'])
+    assert_well_said(caught.value)
