@@ -31,7 +31,7 @@ import workers
 from database import CensusError
 
 import eram
-from eram.embedded import EmbeddedServer, EmbeddedServerError
+from eram.embedded import EmbeddedServer, EmbeddedServerError, forget_other_servers
 
 LOOK_SECONDS = 0.2
 DEADLINE_SECONDS = 600.0
@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.ExitStack() as ending:
             if chosen.dsn is None:
                 print("starting PostgreSQL ...", flush=True)
+                forget_other_servers()
                 server = ending.enter_context(EmbeddedServer(chosen.directory))
                 _run(chosen, server.dsn)
             else:

@@ -12,7 +12,7 @@ from pathlib import Path
 from database import CensusError
 
 COMMAND = (
-    *(sys.executable, "-m", "eram.worker"),
+    *(sys.executable, str(Path(__file__).with_name("bound_worker.py"))),
     *("--allow", "census"),
     *("--queue", "files=4"),
     *("--queue", "summary=1"),
@@ -25,7 +25,7 @@ Process = subprocess.Popen[bytes]
 
 @contextlib.contextmanager
 def running(dsn: str, count: int, log: Path) -> Iterator[Sequence[Process]]:
-    """Run workers as long as the block; whatever happens, none is left."""
+    """Run workers as long as the block; whatever happens, even to this process, none is left."""
     here = str(Path(__file__).parent)
     environ = {
         **os.environ,
@@ -42,7 +42,7 @@ def running(dsn: str, count: int, log: Path) -> Iterator[Sequence[Process]]:
                     subprocess.Popen(
                         COMMAND,
                         env=environ,
-                        stdin=subprocess.DEVNULL,
+                        stdin=subprocess.PIPE,  # ends with this process, and they with it
                         stdout=output,
                         stderr=output,
                         process_group=0,
@@ -54,7 +54,7 @@ def running(dsn: str, count: int, log: Path) -> Iterator[Sequence[Process]]:
         finally:
             for worker in workers:
                 worker.kill()
-                worker.wait()
+                worker.communicate()
 
 
 def check(workers: Sequence[Process], log: Path, *, is_stopped: bool = False) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import os
 import re
 import tomllib
@@ -25,6 +24,9 @@ DEFAULT_POLL_INTERVAL = 1.0
 DEFAULT_GRACE_PERIOD = 15.0
 LOG_LEVELS = ("debug", "info", "warning", "error")
 MAX_QUEUE_LIMIT = 1_000
+# Less would be a busy loop; more is a mistake, such as milliseconds.
+POLL_INTERVAL_RANGE = (0.01, 3_600)
+GRACE_PERIOD_RANGE = (0, 86_400)
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -47,9 +49,8 @@ class WorkerConfig:
         _check_dsn(options["dsn"])
         _check_queues(options["queues"])
         _check_allow(options["allow"])
-        for name in ("poll_interval", "grace_period"):
-            _check(_is_seconds(options[name]), f"{name} must be seconds", options[name])
-        _check(self.poll_interval > 0, "poll_interval must be above 0", self.poll_interval)
+        _check_seconds("poll_interval", options["poll_interval"], POLL_INTERVAL_RANGE)
+        _check_seconds("grace_period", options["grace_period"], GRACE_PERIOD_RANGE)
         _check(isinstance(options["name"], str), "name must be a string", self.name)
         _check(
             self.log_level in LOG_LEVELS, f"log_level must be one of {LOG_LEVELS}", self.log_level
@@ -73,7 +74,7 @@ def read_config(
     from_file = _read_file(Path(path)) if path is not None else {}
     options = {"dsn": environ.get("DATABASE_URL", ""), **from_file, **given}
     if "queues" in given:
-        options["queues"] = dict(map(_read_queue, given["queues"]))
+        options["queues"] = _read_queues(given["queues"])
     return WorkerConfig(**options)
 
 
@@ -123,7 +124,8 @@ def _read_file(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             options = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    # Not UTF-8, not TOML, or a number of more digits than Python reads.
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     for option in options:
         if option not in OPTIONS:
@@ -144,6 +146,15 @@ def _read_limit(path: Path, queue: str, value: Any) -> Any:
                 f'{path}: queue "{queue}" has no option "{option}"; did you mean "limit"?'
             )
     return value.get("limit")
+
+
+def _read_queues(texts: Sequence[str]) -> dict[str, int]:
+    queues: dict[str, int] = {}
+    for queue, limit in map(_read_queue, texts):
+        if queue in queues:
+            raise ConfigError(f'--queue names "{queue}" twice')
+        queues[queue] = limit
+    return queues
 
 
 def _read_queue(text: str) -> tuple[str, int]:
@@ -185,9 +196,12 @@ def _check_allow(allow: Any) -> None:
         _check(is_module, "allow must name modules, such as myapp.jobs", module)
 
 
-def _is_seconds(value: Any) -> bool:
+def _check_seconds(name: str, value: Any, limits: tuple[float, float]) -> None:
+    least, most = limits
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and value >= 0
+    # What is not a number, as floats put it, is not between any two.
+    is_valid = is_number and least <= value <= most
+    _check(is_valid, f"{name} must be seconds, from {least} to {most}", value)
 
 
 def _check(is_valid: object, message: str, value: object) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,8 @@ _DEFAULTS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
+
+_opened: weakref.WeakSet[psycopg.Connection[TupleRow]] = weakref.WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ def open_session(dsn: str, name: str) -> Session:
         prepare_threshold=None,
         **options,
     )
+    _opened.add(conn)
     try:
         row = conn.execute(_sql.BACKEND_PID).fetchone()
         is_direct = row is not None and row[0] == conn.info.backend_pid
@@ -57,6 +62,22 @@ def open_session(dsn: str, name: str) -> Session:
         conn.close()
         raise
     return Session(conn, is_direct)
+
+
+def _let_go() -> None:
+    """Keep no session alive in a process that a handler forked.
+
+    As long as any process has a session's socket, the server takes the session for alive, and with
+    it a worker that was killed. Nothing may be sent either: the parent is in the middle of it.
+    """
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for conn in list(_opened):
+        if not conn.closed:
+            os.dup2(nowhere, conn.fileno(), inheritable=False)
+    os.close(nowhere)
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 class Backoff:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import traceback
+import os
 from collections.abc import Callable
-from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeAlias
 
-from eram import _json
+from eram import _json, _wording
 from eram._enqueue import Connection
 from eram._handlers import Handler, Handlers
 from eram._job import Job
@@ -30,8 +28,6 @@ MAX_TRACEBACK_CHARACTERS = 16_000
 # Entries of a traceback that are kept, counted from where the error was raised.
 MAX_TRACEBACK_ENTRIES = 40
 
-_PACKAGE = str(Path(__file__).parent)
-
 Transact: TypeAlias = Callable[[Job, Handler[..., Any]], Outcome]
 
 
@@ -46,8 +42,15 @@ def execute(job: Job, handlers: Handlers, transact: Transact) -> Outcome:
 
 def run(job: Job, handler: Handler[..., Any], *session: Connection) -> Outcome:
     """Run a handler, and make an outcome of what it returns or raises."""
+    process = os.getpid()
     try:
-        value = handler.run(job, *session)
+        try:
+            value = handler.run(job, *session)
+        finally:
+            # The handler forked, and this is the child: the job is the parent's, and so is all
+            # that comes after it. Nothing that the child inherited may be flushed or closed.
+            if os.getpid() != process:
+                os._exit(1)
         if value is None:
             return Completed(job, None)
         match value:
@@ -65,31 +68,15 @@ def run(job: Job, handler: Handler[..., Any], *session: Connection) -> Outcome:
 
 
 def failed(job: Job, error: BaseException) -> Failed:
-    """Make an outcome of an error, in text that can always be stored."""
-    kind = type(error).__name__
-    try:
-        message = str(error)
-    # The message is made by code of the handler's, which may be as broken as what it reports.
-    except Exception:
-        message = "(its message cannot be shown)"
-    text = f"{kind}: {message}" if message else kind
-    lines = traceback.format_exception(
-        type(error), error, _outside(error.__traceback__), limit=-MAX_TRACEBACK_ENTRIES
-    )
+    """Make an outcome of an error, in text that can always be stored. It never raises."""
+    trace = _wording.trace(error, MAX_TRACEBACK_ENTRIES)
     detail = {
-        "type": _json.storable_text(kind, MAX_ERROR_CHARACTERS),
-        "traceback": _json.storable_text("".join(lines), MAX_TRACEBACK_CHARACTERS),
+        "type": _json.storable_text(_wording.kind(error), MAX_ERROR_CHARACTERS),
+        "traceback": _json.storable_text(trace, MAX_TRACEBACK_CHARACTERS),
     }
-    return Failed(job, _json.storable_text(text, MAX_ERROR_CHARACTERS), detail)
+    text = _json.storable_text(_wording.in_words(error), MAX_ERROR_CHARACTERS)
+    return Failed(job, text, detail)
 
 
 def _bounded(reason: str | None) -> str | None:
     return None if reason is None else _json.storable_text(str(reason), MAX_ERROR_CHARACTERS)
-
-
-def _outside(place: TracebackType | None) -> TracebackType | None:
-    """Skip the entries of eram itself, which lie above the handler's in every traceback."""
-    inside = place
-    while inside is not None and inside.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-        inside = inside.tb_next
-    return inside

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
-from eram import _enqueue
+from eram import _enqueue, _wording
 from eram._arguments import Arguments, path_of
 from eram._enqueue import AsyncConnection, Connection, Enqueued, HandlerOptions, JobOptions
 from eram._job import Job
@@ -192,7 +192,14 @@ class Handlers:
         """
         handler = self._found.get(path)
         if handler is None:
-            handler = self._found[path] = self._find(path)
+            try:
+                handler = self._found[path] = self._find(path)
+            except HandlerNotFoundError:
+                raise
+            # Names are looked up by code of the module's, which may do anything, even leave.
+            except BaseException as error:
+                reason = f"cannot be looked up: {_wording.in_words(error)}"
+                raise HandlerNotFoundError(path, reason) from error
         return handler
 
     def _find(self, path: str) -> Handler[..., Any]:
@@ -209,7 +216,8 @@ class Handlers:
             try:
                 found = getattr(found, name)
             except AttributeError as error:
-                raise HandlerNotFoundError(path, f"does not exist: {error}") from error
+                reason = f"does not exist: {_wording.message(error)}"
+                raise HandlerNotFoundError(path, reason) from error
         if not isinstance(found, Handler):
             raise HandlerNotFoundError(
                 path, f"is not a job: decorate it with @eram.job ({found!r})"
@@ -224,5 +232,5 @@ def _import(path: str, module: str) -> Any:
         return importlib.import_module(module)
     # A module may do anything while it is imported, even leave: that costs its own jobs only.
     except BaseException as error:
-        reason = f"cannot be imported: {type(error).__name__}: {error}"
+        reason = f"cannot be imported: {_wording.in_words(error)}"
         raise HandlerNotFoundError(path, reason) from error

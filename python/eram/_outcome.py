@@ -89,15 +89,7 @@ class Settled(NamedTuple):
     job: Job
 
 
-class Lost(NamedTuple):
-    """The run was no longer this worker's to complete, and what its handler did was rolled back."""
-
-    job: Job
-
-
-Outcome: TypeAlias = (
-    Completed | Failed | Snoozed | Cancelled | Discarded | Released | Settled | Lost
-)
+Outcome: TypeAlias = Completed | Failed | Snoozed | Cancelled | Discarded | Released | Settled
 
 
 def as_delay(delay: float | timedelta) -> timedelta:

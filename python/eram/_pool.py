@@ -109,8 +109,14 @@ class ExecutorPool:
             try:
                 outcome = _executor.execute(job, handlers, runner)
             # One of the two loops that must survive anything: an error of eram's own fails the job.
-            except Exception as error:
-                logger.exception("job %s could not be run", job.id, extra={"job_id": job.id})
-                outcome = _executor.failed(job, error)
+            except BaseException as error:
+                failure = outcome = _executor.failed(job, error)
+                # The text is made there, where nothing that the error does can end the thread.
+                logger.error(  # noqa: TRY400
+                    "job %s could not be run: %s",
+                    job.id,
+                    failure.detail["traceback"],
+                    extra={"job_id": job.id},
+                )
             on_finished(outcome)
         runner.close()

@@ -22,7 +22,6 @@ from eram._outcome import (
     Completed,
     Discarded,
     Failed,
-    Lost,
     Outcome,
     Released,
     Settled,
@@ -63,7 +62,7 @@ class Reporter:
                 self._completed.append(outcome)
             case Released(job):
                 self._released.append(job)
-            case Settled() | Lost():
+            case Settled():
                 pass
             case _:
                 self._others.append(outcome)

@@ -14,7 +14,7 @@ from eram import _executor, _sql
 from eram._connection import Backoff, brief, open_session
 from eram._handlers import Handler
 from eram._job import Job
-from eram._outcome import Completed, Lost, Outcome, Released, Settled
+from eram._outcome import Completed, Outcome, Released, Settled
 from eram.errors import HandlerTransactionError
 
 logger = logging.getLogger(__name__)
@@ -22,6 +22,14 @@ logger = logging.getLogger(__name__)
 LONGEST_BACKOFF_SECONDS = 5.0
 
 _ENDED = "the handler ended the transaction that was to complete its job"
+_UNREAD = (
+    "the handler left a query running on its connection; read cursor.stream() and copy() to their"
+    " end, or close them"
+)
+_NOT_ITS_OWN = (
+    "there was nothing to complete: the handler ended its own job by SQL, which is rolled back with"
+    " all that it did; return eram.Cancel, eram.Discard or eram.Snooze instead"
+)
 
 
 class TransactionRunner:
@@ -58,8 +66,7 @@ class TransactionRunner:
                     conn.execute(_sql.MARK_TRANSACTION.format(_mark(job)), prepare=False)
                     self._backoff.reset()
                     outcome = _executor.run(job, handler, conn)
-                    if isinstance(outcome, Completed):
-                        outcome = _complete(conn, outcome)
+                    outcome = _end(conn, outcome)
                     transaction.force_rollback = not isinstance(outcome, Settled)
             # The commit failed, or there was nothing left to roll back.
             except psycopg.Error as error:
@@ -67,7 +74,8 @@ class TransactionRunner:
                     outcome = _executor.failed(job, error)
                 elif outcome is None:
                     logger.warning("no connection for job %s: %s", job.id, brief(error))
-            self._tidy()
+            finally:
+                self._tidy()
             if outcome is not None:
                 return outcome
             if self._stopping.wait(self._backoff.next_seconds()):
@@ -80,6 +88,15 @@ class TransactionRunner:
             self._conn.row_factory = tuple_row
         else:
             self.close()
+
+
+def _end(conn: psycopg.Connection[Any], outcome: Outcome) -> Outcome:
+    if conn.info.transaction_status == TransactionStatus.ACTIVE:
+        # Whatever the handler left open keeps psycopg's lock, for which everything else would wait,
+        # even close(): the connection ends beneath it, and its transaction with it.
+        conn.pgconn.finish()
+        return _refused(outcome.job, _UNREAD) if isinstance(outcome, Completed) else outcome
+    return _complete(conn, outcome) if isinstance(outcome, Completed) else outcome
 
 
 def _complete(conn: psycopg.Connection[Any], outcome: Completed) -> Outcome:
@@ -104,15 +121,8 @@ def _complete(conn: psycopg.Connection[Any], outcome: Completed) -> Outcome:
         )
     if mark != _mark(job):
         return _refused(job, _ENDED)
-    if ids:
-        return Settled(job)
-    logger.error(
-        "lost job %s: run %s is no longer this worker's, and what it did was rolled back",
-        job.id,
-        job.run,
-        extra={"job_id": job.id, "run": job.run},
-    )
-    return Lost(job)
+    # Where the run was ended from outside, this is reported in vain, and logged as lost.
+    return Settled(job) if ids else _refused(job, _NOT_ITS_OWN)
 
 
 def _refused(job: Job, message: str) -> Outcome:

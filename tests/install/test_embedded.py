@@ -19,6 +19,17 @@ from eram.embedded import EmbeddedServer, EmbeddedServerError, find_binaries
 
 WAIT_SECONDS = 20
 
+# What someone's shell may say of a server that is not this one.
+OTHER_SERVER = {
+    "PGHOSTADDR": "192.0.2.1",
+    "PGPORT": "99999",
+    "PGSERVICE": "elsewhere",
+    "PGOPTIONS": "-c no_such.setting=on -c nonsense=1",
+    "PGCLIENTENCODING": "nonsense",
+    "PGDATA": "/nowhere",
+    "PGCTLTIMEOUT": "0",
+}
+
 
 @pytest.fixture(autouse=True)
 def server_under_test(monkeypatch, server_bin_dir: Path):
@@ -200,6 +211,69 @@ def test_it_does_not_outlive_its_process(
         parent.send_signal(number)
     wait_until(lambda: not server.is_running)
     wait_until(lambda: not processes_of(server))
+
+
+def start_and_die(directory: Path, bin_dir: Path) -> None:
+    """Start a server in a process that is killed as soon as pg_ctl has begun to do so."""
+    code = (
+        "import os, signal, subprocess, sys; from pathlib import Path\n"
+        "from eram.embedded import EmbeddedServer\n"
+        "class Dying(EmbeddedServer):\n"
+        "    def _run(self, program, *arguments, check=True):\n"
+        "        if 'start' not in arguments:\n"
+        "            return super()._run(program, *arguments, check=check)\n"
+        "        subprocess.Popen((*self._command(program), *arguments))\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "with Dying(Path(sys.argv[1]), bin_dir=Path(sys.argv[2])): pass"
+    )
+    command = (sys.executable, "-c", code, directory, bin_dir)
+    starter = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+    assert starter.returncode == -signal.SIGKILL
+
+
+def test_it_does_not_outlive_a_process_that_dies_while_it_starts(
+    directory: Path, server_bin_dir: Path
+):
+    start_and_die(directory, server_bin_dir)
+    server = EmbeddedServer(directory)
+    wait_until(lambda: not processes_of(server))
+    assert not server.is_running
+
+
+def test_the_guard_of_a_start_that_died_leaves_the_next_alone(
+    directory: Path, server_bin_dir: Path
+):
+    start_and_die(directory, server_bin_dir)
+    with EmbeddedServer(directory) as server:
+        pid = pid_of(server)
+        assert [value(server, "select 1"), pid_of(server)] == [1, pid]
+        time.sleep(1)  # the other guard, if it were still there, would have stopped it
+        assert server.is_running
+        assert pid_of(server) == pid
+    wait_until(lambda: not processes_of(server))
+
+
+def test_a_start_that_fails_leaves_no_guard(directory: Path):
+    with (
+        pytest.raises(EmbeddedServerError),
+        EmbeddedServer(directory, settings={"shared_buffers": "nonsense"}) as server,
+    ):
+        pass
+    started_at = time.monotonic()
+    server = EmbeddedServer(directory)
+    assert processes_of(server) == []
+    with server:
+        assert value(server, "select 1") == 1
+    assert time.monotonic() - started_at < WAIT_SECONDS
+
+
+def test_variables_for_other_servers_are_none_of_its_business(monkeypatch, directory: Path):
+    for name, text in OTHER_SERVER.items():
+        monkeypatch.setenv(name, text)
+    with EmbeddedServer(directory) as server:
+        embedded.forget_other_servers()
+        assert [name for name in os.environ if name.startswith("PG")] == []
+        assert value(server, "select current_setting('client_encoding')") == "UTF8"
 
 
 def test_the_guard_of_one_run_leaves_the_next_alone(directory: Path):

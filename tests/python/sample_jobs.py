@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -149,6 +150,74 @@ def die(job):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def leave_in_str(error):
+    raise SystemExit("from __str__")
+
+
+@eram.job
+def fail_to_say_why(job, how):
+    """Raise what nobody can put into words."""
+    match how:
+        case "its text leaves":
+            raise type("LeavingError", (Exception,), {"__str__": leave_in_str})
+        case "its traceback breaks":
+            raise SyntaxError("broken", ("file", 1, 1, b"text"))
+
+
+@eram.job
+def fork_and_wait(job, path):
+    """Leave the pid of a child that outlives this process; do so once only."""
+    if job.run > 1:
+        return
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+    child.start()
+    Path(path).write_text(f"{child.pid}\n")
+    time.sleep(PATIENCE)
+
+
+@eram.job
+def fork_and_go_on(job, way):
+    """Let a child come out of the handler, as if it were the worker."""
+    child = os.fork()
+    if child:
+        return {"child": os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}
+    if way == "raise":
+        raise ValueError("in the child")
+    return "from the child"
+
+
+def say_and_sleep(has_begun):
+    has_begun.set()
+    time.sleep(PATIENCE)
+
+
+@eram.job
+def terminate_child(job):
+    context = multiprocessing.get_context("fork")
+    has_begun = context.Event()
+    child = context.Process(target=say_and_sleep, args=(has_begun,))
+    child.start()
+    assert has_begun.wait(PATIENCE)
+    child.terminate()
+    child.join()
+    return {"child": child.exitcode}
+
+
+@eram.job(transaction=True)
+def fork_in_transaction(job, conn, way):
+    """Let a child use and leave the transaction that it has inherited."""
+    conn.execute("insert into effects values (1)")
+    child = os.fork()
+    if not child:
+        if way == "use":
+            conn.execute("insert into effects values (2)")
+        elif way == "close":
+            conn.close()
+        return
+    os.waitpid(child, 0)
+    conn.execute("insert into effects values (3)")
+
+
 @eram.job(transaction=True)
 def insert(job, conn, value):
     conn.execute("insert into effects values (%s)", (value,))
@@ -184,6 +253,18 @@ def insert_and(job, conn, what, name=""):
         case "begin anew":
             conn.execute("rollback")
             conn.execute("begin")
+        case "commit in sql":
+            conn.execute("commit")
+        case "end its own job":
+            conn.execute("select eram_cancel_job(%s)", (job.id,))
+        case "leave a stream" | "leave a stream and raise":
+            stream = conn.cursor().stream("select generate_series(1, 1000000)")
+            seen.append((stream, next(stream)))
+            if what.endswith("raise"):
+                raise ValueError("after the stream")
+        case "leave a copy":
+            copy = conn.cursor().copy("copy effects from stdin")
+            seen.append((copy, copy.__enter__()))
         case "close":
             conn.close()
         case "violate at commit":

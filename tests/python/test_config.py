@@ -87,10 +87,18 @@ def test_worker_without_allowed_modules_names_the_option():
         ("allow = ['app:job']", "name modules"),
         ("allow = ['app.']", "name modules"),
         ("allow = [1]", "name modules"),
-        ("poll_interval = 0", "above 0"),
+        ("poll_interval = 0", "must be seconds, from 0.01 to 3600, got 0"),
+        ("poll_interval = 1e-300", "must be seconds"),
+        ("poll_interval = 60_000", "must be seconds"),
+        ("poll_interval = inf", "must be seconds"),
+        (f"poll_interval = 1{400 * '0'}", "must be seconds"),
+        (f"poll_interval = 1{5000 * '0'}", "cannot be read"),
+        ("poll_interval = true", "must be seconds"),
         ("poll_interval = nan", "must be seconds"),
         ("poll_interval = '1 s'", "must be seconds"),
-        ("grace_period = -1", "must be seconds"),
+        ("grace_period = -1", "must be seconds, from 0 to 86400, got -1"),
+        ("grace_period = inf", "must be seconds"),
+        ("grace_period = 1e9", "must be seconds"),
         ("dsn = 1", "dsn must be a string"),
         ("dsn = 'nonsense'", "dsn cannot be read"),
         ("name = 1", "name must be a string"),
@@ -107,6 +115,13 @@ def test_wrong_file(tmp_path, text, message):
         read_config(arguments, {})
 
 
+def test_file_that_is_not_utf8_is_named(tmp_path):
+    path = tmp_path / "worker.toml"
+    path.write_bytes('name = "\u017c"'.encode("iso-8859-2"))
+    with pytest.raises(eram.ConfigError, match=r"worker\.toml cannot be read: .*utf-8"):
+        read_config(["--config", str(path), "--allow", "app"], {})
+
+
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(eram.ConfigError, match=r"absent\.toml cannot be read"):
         read_config(["--config", str(tmp_path / "absent.toml")], {})
@@ -116,6 +131,11 @@ def test_missing_file_is_named(tmp_path):
 def test_wrong_queue(queue):
     with pytest.raises(eram.ConfigError):
         read_config(["--allow", "app", "--queue", queue], {})
+
+
+def test_queue_is_named_once():
+    with pytest.raises(eram.ConfigError, match='--queue names "x" twice'):
+        read_config(["--allow", "app", "--queue", "x=1", "--queue", "x=2"], {})
 
 
 @pytest.mark.parametrize("argument", ["--quit", "--quee=3", "--log-level=loud", "--allo=app"])

@@ -201,6 +201,33 @@ def test_module_may_do_anything_while_it_is_imported(tmp_path, monkeypatch, stat
         Handlers(["broken_jobs"]).resolve("broken_jobs:f")
 
 
+UNSAYABLE = "class Odd(Exception):\n    def __str__(self): raise SystemExit\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("def __getattr__(name): raise SystemExit('no ' + name)", "looked up: SystemExit: no ping"),
+        (
+            f"{UNSAYABLE}def __getattr__(name): raise Odd",
+            "looked up: Odd: (its message cannot be shown)",
+        ),
+        (f"{UNSAYABLE}raise Odd", "imported: Odd: (its message cannot be shown)"),
+        (
+            "class Odd:\n    def __repr__(self): raise SystemExit('no words')\nping = Odd()",
+            "looked up: SystemExit: no words",
+        ),
+    ],
+)
+def test_module_may_do_anything_while_a_name_is_looked_up(tmp_path, monkeypatch, source, reason):
+    (tmp_path / "odd_jobs.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "odd_jobs", raising=False)
+    with pytest.raises(eram.HandlerNotFoundError) as caught:
+        Handlers(["odd_jobs"]).resolve("odd_jobs:ping")
+    assert caught.value.reason.endswith(reason)
+
+
 def test_failure_to_find_a_handler_is_not_remembered(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     handlers = Handlers(["later_jobs"])

@@ -181,6 +181,47 @@ def test_errors_can_always_be_reported():
     assert "characters left out" in long.error
 
 
+def leave(_):
+    raise SystemExit("from a property")
+
+
+NamelessType = type("NamelessType", (type,), {"__name__": property(leave)})
+
+
+class OddText(str):
+    __slots__ = ()
+
+    def __len__(self):
+        raise SystemExit("from __len__")
+
+    def __format__(self, how):
+        raise SystemExit("from __format__")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            type("LeavingError", (Exception,), {"__str__": sample_jobs.leave_in_str})(),
+            "LeavingError: (its message cannot be shown)",
+        ),
+        (type("OddError", (Exception,), {"__str__": lambda self: OddText("x")})(), "OddError: x"),
+        (SyntaxError("broken", ("file", 1, 1, b"text")), "SyntaxError: broken (file, line 1)"),
+        (
+            NamelessType("NamelessError", (Exception,), {})("x"),
+            "(an error whose name cannot be shown): x",
+        ),
+    ],
+)
+def test_whatever_is_raised_becomes_a_failure(error, text):
+    def handler(job):
+        raise error
+
+    outcome = _executor.run(make_job(), eram.job(handler))
+    assert outcome.error == text
+    assert outcome.detail["traceback"]
+
+
 def test_traceback_of_endless_recursion_is_bounded():
     def handler(job):
         return handler(job)

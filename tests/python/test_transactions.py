@@ -48,6 +48,10 @@ def test_many_jobs_have_their_effect_once_each(conn, start_worker):
         ("rollback", "retryable", "ProgrammingError: Explicit rollback() forbidden"),
         ("rollback in sql", "retryable", "HandlerTransactionError: the handler ended"),
         ("begin anew", "retryable", "HandlerTransactionError: the handler ended"),
+        ("end its own job", "retryable", "HandlerTransactionError: there was nothing to complete"),
+        ("leave a stream", "retryable", "HandlerTransactionError: the handler left a query"),
+        ("leave a stream and raise", "retryable", "ValueError: after the stream"),
+        ("leave a copy", "retryable", "HandlerTransactionError: the handler left a query"),
         ("close", "retryable", "HandlerTransactionError: the handler's connection was closed"),
         ("violate at commit", "retryable", "UniqueViolation: "),
     ],
@@ -65,6 +69,14 @@ def test_work_is_rolled_back(conn, start_worker, what, state, error):
     after = sample_jobs.insert.enqueue(conn, value=1)
     wait_for_state(conn, after.id, "completed")
     assert effects(conn) == [1]
+
+
+def test_what_a_handler_commits_itself_stays_although_its_job_fails(conn, start_worker):
+    start_worker()
+    answer = sample_jobs.insert_and.enqueue(conn, what="commit in sql")
+    job = wait_for_state(conn, answer.id, "retryable")
+    assert job["errors"][0]["error"].startswith("HandlerTransactionError: the handler ended")
+    assert effects(conn) == [answer.id]
 
 
 def test_handler_may_choose_its_isolation_level(conn, start_worker):

@@ -12,6 +12,7 @@ import sample_jobs
 from helpers import PATIENCE, eventually, job_of, wait_for_state
 
 import eram
+from eram import _executor
 
 
 def run_one(conn, handler, **args):
@@ -240,6 +241,40 @@ def test_many_jobs_run_once_each(conn, start_worker):
     )
     assert sorted(sample_jobs.seen) == list(range(4000))
     assert conn.execute("select max(run) from eram_finished_jobs").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("how", ["its text leaves", "its traceback breaks"])
+def test_no_error_ends_the_thread(conn, start_worker, how):
+    start_worker(queues={"default": 1})
+    job = run_one(conn, sample_jobs.fail_to_say_why.options(max_attempts=1), how=how)
+    assert job["state"] == "discarded"
+    assert run_one(conn, sample_jobs.nothing)["state"] == "completed"
+
+
+def test_not_even_an_error_of_eram_ends_the_thread(conn, start_worker, monkeypatch, caplog):
+    def execute(job, *others):
+        raise SystemExit("a mistake")
+
+    start_worker(queues={"default": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(_executor, "execute", execute)
+        job = run_one(conn, sample_jobs.nothing.options(max_attempts=1))
+    assert job["errors"][0]["error"] == "SystemExit: a mistake"
+    assert f"job {job['id']} could not be run" in caplog.text
+    assert run_one(conn, sample_jobs.nothing)["state"] == "completed"
+
+
+def test_worker_is_started_once(conn, start_worker):
+    worker = start_worker()
+    with pytest.raises(RuntimeError, match="can be started once"):
+        worker.start()
+    assert conn.execute("select count(*) from eram_workers").fetchone() == (1,)
+    assert run_one(conn, sample_jobs.nothing)["state"] == "completed"
+
+
+def test_there_is_no_waiting_for_a_worker_that_was_not_started(dsn):
+    with pytest.raises(RuntimeError, match="was not started"):
+        eram.Worker(dsn, allow=["sample_jobs"]).join(1)
 
 
 def test_cancelled_handler_is_told(conn, start_worker, caplog):

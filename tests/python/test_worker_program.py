@@ -11,6 +11,7 @@ import sample_jobs
 from helpers import eventually, job_of, wait_for_state
 
 import eram
+from eram.worker import SAME_SIGNAL_SECONDS
 
 RESCUED_WITHIN_SECONDS = 5
 
@@ -65,10 +66,24 @@ def test_second_signal_leaves_at_once(conn, spawn_worker, tmp_path):
     eventually(lambda: begun(path))
     worker.signal(signal.SIGTERM)
     worker.wait_for_log("stopping")
+    time.sleep(SAME_SIGNAL_SECONDS)
     start = time.monotonic()
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 1
     assert time.monotonic() - start < 2
+
+
+def test_signal_that_comes_twice_is_one(conn, spawn_worker, tmp_path):
+    """As `timeout` sends it: to the worker, and at once again to its group."""
+    path = tmp_path / "lines"
+    worker = spawn_worker()
+    running = sample_jobs.append_line.enqueue(conn, path=str(path), seconds=1)
+    eventually(lambda: begun(path))
+    worker.signal(signal.SIGTERM)
+    worker.wait_for_log("stopping")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert job_of(conn, running.id)["state"] == "completed"
 
 
 @pytest.mark.timing

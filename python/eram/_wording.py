@@ -1,0 +1,54 @@
+"""What an error says, in plain text, also when its own code is as broken as what it reports."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+_PACKAGE = str(Path(__file__).parent)
+
+
+def kind(error: BaseException) -> str:
+    """Name the error's class."""
+    return _text(lambda: type(error).__name__, "(an error whose name cannot be shown)")
+
+
+def message(error: BaseException) -> str:
+    """Return the error's message, which may be empty."""
+    return _text(lambda: str(error), "(its message cannot be shown)")
+
+
+def in_words(error: BaseException) -> str:
+    """Say in one text what kind of error it is, and its message."""
+    text = message(error)
+    return f"{kind(error)}: {text}" if text else kind(error)
+
+
+def trace(error: BaseException, max_entries: int) -> str:
+    """Show the error and where it comes from: the entries of the traceback nearest to it."""
+
+    def formatted() -> str:
+        place = _outside(error.__traceback__)
+        lines = traceback.format_exception(type(error), error, place, limit=-max_entries)
+        return "".join(lines)
+
+    return _text(formatted, "(its traceback cannot be shown)")
+
+
+def _outside(place: TracebackType | None) -> TracebackType | None:
+    """Skip the entries of eram itself, which lie above the handler's in every traceback."""
+    inside = place
+    while inside is not None and inside.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        inside = inside.tb_next
+    return inside
+
+
+def _text(say: Callable[[], str], otherwise: str) -> str:
+    try:
+        # A plain copy: a subclass of str has methods of its own.
+        return str.__str__(say())
+    # Code of the handler's, which may do anything, even leave.
+    except BaseException:
+        return otherwise
