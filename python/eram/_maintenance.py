@@ -19,8 +19,8 @@ from eram.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-# At least once a second, and so often that an absent lock is noticed, waited out (3 s) and acted upon
-# within 5 s, jitter included.
+# At least once a second, and so often that an absent lock is noticed, waited out (3 s) and acted
+# upon within 5 s, jitter included.
 BEAT_SECONDS = 0.7
 LONGEST_BACKOFF_SECONDS = 1.0
 
