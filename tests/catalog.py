@@ -68,6 +68,12 @@ QUERIES = (
         format('column %s.%s', class.relname, attribute.attname),
         to_jsonb(attribute)
             - '{attrelid, atttypid, attcacheoff, attcollation}'::text[]
+            -- Some servers number the versions of a column in an option of their own.
+            || jsonb_build_object('attoptions', (
+                select jsonb_agg(options.option order by options.option)
+                from unnest(attribute.attoptions) as options (option)
+                where left(options.option, 10) <> 'pg_attver='
+            ))
         || jsonb_build_object(
             'type', format_type(attribute.atttypid, attribute.atttypmod),
             'collation', collations.collname,
