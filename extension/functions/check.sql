@@ -96,6 +96,26 @@ as $$
     left join eram_workers as workers on workers.id = running.worker
     where workers.id is null or workers.ended_at < statement_timestamp() - interval '1 minute'
     union all
+    -- The prune would never find it.
+    select 'completed job that no completion names', finished.job_id, finished.queue
+    from eram_finished_jobs as finished
+    where
+        finished.state = 'completed'
+        and not exists (
+            select
+            from (
+                select
+                    unnest(completions.ids) as job_id,
+                    completions.finalized_at,
+                    completions.queue
+                from eram_completions as completions
+            ) as named
+            where
+                named.job_id = finished.job_id
+                and named.queue = finished.queue
+                and named.finalized_at >= finished.finalized_at
+        )
+    union all
     select
         'sequence behind its table',
         max(specs.job_id),

@@ -21,9 +21,10 @@ create or replace function eram_complete_jobs(
     set jit to off
 as $$
 declare
-    v_ids     bigint[]  := ids;
-    v_runs    integer[] := runs;
-    v_results jsonb[]   := results;
+    c_most_noted constant integer := 200;
+    v_ids        bigint[]         := ids;
+    v_runs       integer[]        := runs;
+    v_results    jsonb[]          := results;
 begin
     perform _eram_check_runs(v_ids, v_runs);
     if v_results is not null and cardinality(v_results) <> cardinality(v_ids) then
@@ -34,13 +35,21 @@ begin
             hint = 'Pass one result for each id, or none at all.';
     end if;
 
+    if exists (select from eram_removals as removals) then
+        return query
+        select removed.job_id
+        from _eram_remove_completed(v_ids, v_runs) as removed (job_id);
+    end if;
+
     return query
     with held as materialized (
         -- A lateral limit, because any other join may be planned the wrong way round.
         select
             running.place,
-            asked.result
-        from unnest(v_ids, v_runs, v_results) as asked (job_id, run, result)
+            asked.result,
+            asked.number
+        from unnest(v_ids, v_runs, v_results)
+            with ordinality as asked (job_id, run, result, number)
         cross join lateral (
             select running.ctid as place
             from eram_running_jobs as running
@@ -57,7 +66,19 @@ begin
         delete from eram_running_jobs as running
         using held
         where running.ctid = held.place
-        returning running.*, held.result
+        returning running.*, held.result, held.number, clock_timestamp() as finalized_at
+    ),
+    noted as (
+        -- So few in a row that none is stored out of line.
+        insert into eram_completions (queue, finalized_at, ids)
+        select
+            ended.queue,
+            max(ended.finalized_at),
+            array_agg(ended.job_id)
+        from ended
+        group by
+            ended.queue,
+            (ended.number - 1) / c_most_noted
     )
     insert into eram_finished_jobs
         (job_id, worker, attempted_at, finalized_at, run, attempt, state, queue, result)
@@ -65,7 +86,7 @@ begin
         ended.job_id,
         ended.worker,
         ended.attempted_at,
-        clock_timestamp(),
+        ended.finalized_at,
         ended.run,
         ended.attempt,
         'completed',

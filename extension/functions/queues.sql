@@ -2,10 +2,12 @@
 
 create or replace function eram_set_queue(
     queue        text,
-    is_notifying boolean default null,
-    priority     integer default null,
-    max_attempts integer default null,
-    backoff      jsonb   default null
+    is_notifying boolean  default null,
+    priority     integer  default null,
+    max_attempts integer  default null,
+    backoff      jsonb    default null,
+    max_age      jsonb    default null,
+    rescue_after interval default null
 )
     returns void
     language plpgsql
@@ -14,6 +16,8 @@ create or replace function eram_set_queue(
     set search_path from current
 as $$
 #variable_conflict use_variable
+declare
+    v_max_age jsonb;
 begin
     perform _eram_check_queue(queue);
     if priority is not null then
@@ -25,22 +29,44 @@ begin
     if backoff is not null then
         perform _eram_check_backoff(backoff);
     end if;
+    if max_age is not null then
+        perform _eram_check_max_age(max_age);
+        v_max_age := _eram_max_age_by_state(max_age);
+    end if;
+    if rescue_after is not null then
+        perform _eram_check_delay('rescue_after', rescue_after);
+    end if;
 
-    insert into eram_queues as queues (name, is_notifying, priority, max_attempts, backoff)
-    values (queue, coalesce(is_notifying, true), priority, max_attempts, backoff)
+    insert into eram_queues as queues
+        (name, is_notifying, priority, max_attempts, backoff, max_age, rescue_after)
+    values (
+        queue, coalesce(is_notifying, true), priority, max_attempts, backoff,
+        nullif(v_max_age, '{}'), nullif(rescue_after, interval '0'))
     on conflict (name) do update
     set
         is_notifying = coalesce(eram_set_queue.is_notifying, queues.is_notifying),
         priority = coalesce(eram_set_queue.priority, queues.priority),
         max_attempts = coalesce(eram_set_queue.max_attempts, queues.max_attempts),
-        backoff = coalesce(eram_set_queue.backoff, queues.backoff);
+        backoff = coalesce(eram_set_queue.backoff, queues.backoff),
+        max_age = nullif(coalesce(v_max_age, queues.max_age), '{}'),
+        rescue_after = nullif(
+            coalesce(eram_set_queue.rescue_after, queues.rescue_after),
+            interval '0');
+
+    if max_age is not null then
+        perform _eram_note_removals();
+    end if;
 end;
 $$;
 
 comment on function eram_set_queue is
     'Change settings of a queue; null leaves one as it is. is_notifying: whether an enqueue '
     'wakes waiting workers. priority, max_attempts, backoff: the defaults of jobs enqueued from '
-    'now on.';
+    'now on. max_age: how long jobs are kept after they ended, in seconds, as an interval or '
+    '"infinity", or an object of these by state (completed, cancelled, discarded); completed jobs '
+    'with 0 are removed at once. It replaces what the queue had; {} takes it back to the general '
+    'setting. rescue_after: after what time a job is rescued whose worker cannot be judged; zero '
+    'takes it back to the general setting.';
 
 create or replace function eram_pause_queue(queue text)
     returns boolean

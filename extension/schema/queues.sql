@@ -8,10 +8,14 @@ create table eram_queues (
     priority     smallint,
     max_attempts integer,
     backoff      jsonb,
+    max_age      jsonb,
+    rescue_after interval,
 
     constraint eram_queues_pkey primary key (name),
     constraint eram_queues_priority_check check (priority between 0 and 9),
-    constraint eram_queues_max_attempts_check check (max_attempts >= 1)
+    constraint eram_queues_max_attempts_check check (max_attempts >= 1),
+    constraint eram_queues_max_age_check check (jsonb_typeof(max_age) = 'object'),
+    constraint eram_queues_rescue_after_check check (rescue_after > interval '0')
 );
 
 comment on table eram_queues is
@@ -21,3 +25,19 @@ comment on column eram_queues.is_paused is
 comment on column eram_queues.is_notifying is
     'Whether an enqueue wakes waiting workers; when off they find jobs by polling.';
 comment on column eram_queues.backoff is 'How retries of jobs are delayed that set none.';
+comment on column eram_queues.max_age is
+    'How long jobs are kept after they ended, by state; for a state that is not in it, the general '
+    'setting holds.';
+comment on column eram_queues.rescue_after is
+    'After what time a job is rescued whose worker cannot be judged.';
+
+-- Kept from the settings, so that a completion need only look whether there is any row.
+create table eram_removals (
+    queue text not null,
+
+    constraint eram_removals_pkey primary key (queue)
+);
+
+comment on table eram_removals is
+    'Queues that keep no completed job; the empty name stands for those without a setting of their '
+    'own.';

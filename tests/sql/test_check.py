@@ -56,6 +56,13 @@ VIOLATIONS = [
         "update eram_workers set ended_at = now() - interval '2 minutes', end_reason = 'died'",
         "worker is gone",
     ),
+    ("delete from eram_completions", "completed job that no completion names"),
+    ("update eram_completions set ids = '{1,2}'", "completed job that no completion names"),
+    ("update eram_completions set queue = 'x'", "completed job that no completion names"),
+    (
+        "update eram_completions set finalized_at = finalized_at - interval '1 second'",
+        "completed job that no completion names",
+    ),
     (
         "select setval('eram_job_specs_job_id_seq', 2)",
         "sequence behind its table",

@@ -35,6 +35,11 @@ def full(module_dsn: str):
                 end,
                 'default'
             from generate_series(5001, 48000) as n;
+            insert into eram_completions (queue, finalized_at, ids)
+            select queue, max(finalized_at), array_agg(job_id)
+            from eram_finished_jobs
+            where state = 'completed'
+            group by queue;
             insert into eram_workers
                 (name, queues, is_direct, timeline, stalled_after, started_at, heartbeat_at)
             values ('w', '{default}', false, _eram_timeline(), '0', now(), now());
