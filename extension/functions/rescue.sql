@@ -2,14 +2,20 @@
 -- a try would take the lock from a worker that is just taking it back. Any number of callers
 -- may run this at once: each works on what no other holds.
 
+-- How long any worker may be silent before it needs the lock of its session to be taken for alive.
+create or replace function _eram_longest_silence()
+    returns interval
+    language sql
+    immutable
+    set search_path from current
+as $$
+    select interval '60 seconds';
+$$;
+
 -- How long a lock may be absent. Longer when many sessions may have been lost at once and are
--- on their way back: the server has just started or was promoted, or many locks vanished
--- together.
-create or replace function _eram_grace(
-    worker        eram_workers,
-    missing_count bigint,
-    direct_count  bigint
-)
+-- on their way back: the server has just started or was promoted, or the locks of half of the
+-- workers vanished together. Those that are back already count among the lost.
+create or replace function _eram_grace(worker eram_workers)
     returns interval
     language sql
     stable
@@ -18,7 +24,18 @@ as $$
     select case
         when worker.timeline <> _eram_timeline()
             or worker.missing_since < pg_postmaster_start_time() + interval '30 seconds'
-            or (missing_count >= 3 and 2 * missing_count >= direct_count)
+            or (
+                select count(*) filter (where together.is_true) >= 3
+                    and 2 * count(*) filter (where together.is_true) >= count(*)
+                from eram_workers as workers
+                cross join lateral (
+                    -- One call may see the first of them gone, and the next call the rest.
+                    select workers.last_missing_at
+                        between worker.last_missing_at - interval '1 second'
+                        and worker.last_missing_at + interval '1 second'
+                ) as together (is_true)
+                where workers.ended_at is null and workers.is_direct
+            )
         then interval '30 seconds'
         else interval '3 seconds'
     end;
@@ -32,24 +49,14 @@ create or replace function _eram_end_dead_workers(held_keys bigint[])
     set search_path from current
 as $$
 declare
-    c_pooled_silence constant interval := interval '60 seconds';
-    v_now            timestamptz       := clock_timestamp();
-    v_timeline       text              := _eram_timeline();
-    v_direct_count   bigint;
-    v_missing_count  bigint;
-    v_worker         eram_workers;
-    v_is_missing     boolean;
-    v_last_sign_at   timestamptz;
-    v_reason         text;
-    v_ended_count    bigint            := 0;
+    v_now          timestamptz := clock_timestamp();
+    v_timeline     text        := _eram_timeline();
+    v_worker       eram_workers;
+    v_is_missing   boolean;
+    v_last_sign_at timestamptz;
+    v_reason       text;
+    v_ended_count  bigint      := 0;
 begin
-    select
-        count(*),
-        count(*) filter (where _eram_worker_key(workers.id) <> all (held_keys))
-    into v_direct_count, v_missing_count
-    from eram_workers as workers
-    where workers.ended_at is null and workers.is_direct;
-
     for v_worker in
         select workers.*
         from eram_workers as workers
@@ -59,7 +66,7 @@ begin
                 workers.missing_since is not null
                 or workers.is_direct and _eram_worker_key(workers.id) <> all (held_keys)
                 or workers.timeline <> v_timeline
-                or workers.heartbeat_at < v_now - c_pooled_silence
+                or workers.heartbeat_at < v_now - _eram_longest_silence()
             )
         order by workers.id
         for update skip locked
@@ -69,7 +76,9 @@ begin
         -- Noted when first seen; a failover is noted as well, because it explains a silence.
         if v_worker.missing_since is null and (v_is_missing or v_worker.timeline <> v_timeline) then
             update eram_workers as workers
-            set missing_since = v_now
+            set
+                missing_since = v_now,
+                last_missing_at = v_now
             where workers.id = v_worker.id;
             continue;
         end if;
@@ -80,12 +89,8 @@ begin
             pg_postmaster_start_time());
         v_reason := case
             when v_is_missing then
-                case
-                    when v_now - v_worker.missing_since
-                        > _eram_grace(v_worker, v_missing_count, v_direct_count)
-                    then 'died'
-                end
-            when v_worker.is_direct or v_now - v_last_sign_at <= c_pooled_silence then null
+                case when v_now - v_worker.missing_since > _eram_grace(v_worker) then 'died' end
+            when v_worker.is_direct or v_now - v_last_sign_at <= _eram_longest_silence() then null
             else 'died'
         end;
         if v_reason is null
@@ -126,8 +131,8 @@ end;
 $$;
 
 -- Looking through all running jobs is dear while an old snapshot keeps dead rows. A session
--- does it at most every ten seconds, and for at most a hundredth of its time, unless there is a
--- reason.
+-- does it at most every ten seconds, and for at most a hundredth of its time; but when it has just
+-- ended a worker or found a job, again at its next call.
 create or replace function _eram_sweep_is_due()
     returns boolean
     language plpgsql
@@ -159,14 +164,16 @@ create or replace function eram_rescue_jobs(rescue_after interval default null)
     set jit to off
 as $$
 declare
-    c_batch     constant integer     := 10000;
-    v_start     timestamptz          := clock_timestamp();
-    v_held      bigint[];
-    v_ids       bigint[];
-    v_exhausted bigint[];
+    c_batch        constant integer := 10000;
+    v_rescue_after interval         := rescue_after;
+    v_start        timestamptz      := clock_timestamp();
+    v_held         bigint[];
+    v_ended_count  bigint;
+    v_ids          bigint[];
+    v_exhausted    bigint[];
 begin
-    if rescue_after is not null then
-        perform _eram_check_delay('rescue_after', rescue_after);
+    if v_rescue_after is not null then
+        perform _eram_check_delay('rescue_after', v_rescue_after);
     end if;
 
     v_held := array(
@@ -184,17 +191,8 @@ begin
             and locks.granted
     );
 
-    if _eram_end_dead_workers(v_held) = 0
-        and rescue_after is null
-        and not _eram_sweep_is_due()
-        and not exists (
-            select
-            from eram_workers as workers
-            where
-                workers.ended_at > v_start - interval '10 seconds'
-                and workers.end_reason <> 'stopped'
-        )
-    then
+    v_ended_count := _eram_end_dead_workers(v_held);
+    if v_ended_count = 0 and v_rescue_after is null and not _eram_sweep_is_due() then
         return 0;
     end if;
 
@@ -207,8 +205,17 @@ begin
             on workers.id = running.worker and workers.ended_at is null
         where
             workers.id is null
-            or running.attempted_at < v_start - rescue_after
+            -- Neither lock nor heartbeat says that the worker lives, nor could it be declared dead.
+            or v_rescue_after is not null
+            and workers.heartbeat_at < v_start - _eram_longest_silence()
             and not (workers.is_direct and _eram_worker_key(workers.id) = any (v_held))
+            and running.attempted_at < v_start - coalesce(
+                (
+                    select queues.rescue_after
+                    from eram_queues as queues
+                    where queues.name = running.queue
+                ),
+                v_rescue_after)
         order by running.job_id
         limit c_batch
         for update of running skip locked
@@ -265,12 +272,17 @@ begin
         ),
         1);
 
+    -- A batch may have been full, or a job locked by what was then rolled back: what has found
+    -- something is not over before the next call finds nothing.
     perform set_config(
         'eram.rescue_swept',
-        array[
-            (extract(epoch from v_start) * 1000)::bigint,
-            (extract(epoch from clock_timestamp() - v_start) * 1000)::bigint
-        ]::text,
+        case
+            when v_ended_count > 0 or cardinality(v_ids) > 0 then ''
+            else array[
+                (extract(epoch from v_start) * 1000)::bigint,
+                (extract(epoch from clock_timestamp() - v_start) * 1000)::bigint
+            ]::text
+        end,
         false);
     return cardinality(v_ids);
 end;
@@ -278,6 +290,7 @@ $$;
 
 comment on function eram_rescue_jobs is
     'Give the jobs of dead and stalled workers back to their queues, or discard those whose '
-    'attempts are used up; each worker calls it once a second. With rescue_after, also jobs '
-    'that have been running for longer and whose worker does not hold its lock right now. '
-    'Returns how many jobs were rescued.';
+    'attempts are used up; each worker calls it once a second. With rescue_after (a queue''s own '
+    'goes first), also jobs that have been running for longer and whose worker gives no sign of '
+    'life: it has no lock, and its last heartbeat is a minute old. Returns how many jobs were '
+    'rescued.';

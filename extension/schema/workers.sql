@@ -3,18 +3,19 @@
 -- second would be what leaks while an old snapshot is held.
 
 create table eram_workers (
-    id            bigint      not null generated always as identity,
-    name          text        not null,
-    queues        text[]      not null,
-    client_pid    integer,
-    is_direct     boolean     not null,
-    timeline      text        not null,
-    stalled_after interval    not null,
-    started_at    timestamptz not null,
-    heartbeat_at  timestamptz not null,
-    missing_since timestamptz,
-    ended_at      timestamptz,
-    end_reason    text,
+    id              bigint      not null generated always as identity,
+    name            text        not null,
+    queues          text[]      not null,
+    client_pid      integer,
+    is_direct       boolean     not null,
+    timeline        text        not null,
+    stalled_after   interval    not null,
+    started_at      timestamptz not null,
+    heartbeat_at    timestamptz not null,
+    missing_since   timestamptz,
+    last_missing_at timestamptz,
+    ended_at        timestamptz,
+    end_reason      text,
 
     constraint eram_workers_pkey primary key (id),
     constraint eram_workers_end_reason_check check (end_reason in ('stopped', 'died', 'stalled')),
@@ -33,7 +34,12 @@ comment on column eram_workers.stalled_after is
 comment on column eram_workers.heartbeat_at is
     'The last heartbeat, to within a quarter of a minute.';
 comment on column eram_workers.missing_since is
-    'When the lock of the worker was first found absent.';
+    'When the lock of the worker was first found absent; null while it is there.';
+comment on column eram_workers.last_missing_at is
+    'The last missing_since, kept when the lock is back: it tells how many were lost together.';
+
+-- Each call of a rescue reads the living; those that ended pile up beside them.
+create index eram_workers_living_idx on eram_workers (id) where ended_at is null;
 
 
 create table eram_cancelled_runs (

@@ -6,9 +6,11 @@ import time
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from .helpers import (
     at_once,
+    column,
     complete,
     contents,
     enqueue,
@@ -16,6 +18,7 @@ from .helpers import (
     fetch,
     fetch_late,
     row,
+    shared_buffers,
     start_worker,
     state_of,
     value,
@@ -217,6 +220,74 @@ def test_shortly_after_the_start_of_the_server_the_grace_is_longer(conn, connect
         assert row(conn, WORKER, worker).ended_at is None
 
 
+# When the lock of each worker was found absent, in seconds; None is never, and in brackets are
+# those that are back.
+@pytest.mark.parametrize(
+    ("lost_at", "grace"),
+    [
+        ([0], 3),
+        ([0, 0], 3),
+        ([0, 0, 0], 30),
+        ([0, 0.9, 0.2], 30),
+        ([0, 0, 0, None, None, None], 30),
+        ([0, 0, 0, None, None, None, None], 3),
+        ([0, [0], [0]], 30),
+        # Killed in quick succession, which is not together.
+        ([0, 1.1, 2.2, 3.3, 4.4], 3),
+        ([0, -1.1, -2.2], 3),
+    ],
+)
+def test_grace_is_longer_for_locks_that_vanished_together(conn, lost_at, grace):
+    """Judged for the first; at a time when the start of the server plays no part."""
+    conn.execute("select eram_start_worker('pooled', '{default}') from generate_series(1, 9)")
+    workers = [start_worker(conn) for _ in lost_at]
+    for worker, seconds in zip(workers, lost_at, strict=True):
+        is_back = isinstance(seconds, list)
+        conn.execute(
+            """
+            update eram_workers
+            set
+                last_missing_at = moment.at,
+                missing_since = case when not %s then moment.at end
+            from (select now() + interval '1 hour' + make_interval(secs => %s) as at) as moment
+            where id = %s
+            """,
+            [is_back, seconds[0] if is_back else seconds, worker],
+        )
+    assert grace_of(conn, workers[0]) == grace
+
+
+def grace_of(conn: psycopg.Connection, worker: int) -> float:
+    return float(
+        value(
+            conn,
+            "select extract(epoch from _eram_grace(w)) from eram_workers as w where id = %s",
+            worker,
+        )
+    )
+
+
+def test_most_that_were_lost_together_are_back_and_the_last_has_time_yet(conn, connect):
+    sessions = [connect() for _ in range(3)]
+    workers = [start_worker(session) for session in sessions]
+    for session in sessions:
+        kill(conn, session)
+    value(conn, RESCUE)
+    for worker in workers[:2]:
+        assert value(connect(), "select is_alive from eram_heartbeat(%s)", worker)
+    assert [row(conn, WORKER, worker).missing_since is None for worker in workers] == [
+        True,
+        True,
+        False,
+    ]
+    # As if it had been long after the start of the server, which is a reason of its own.
+    age(conn, workers[2], -3600)
+    assert grace_of(conn, workers[2]) == 30
+    for _ in range(4):
+        start_worker(conn)
+    assert grace_of(conn, workers[2]) == 3
+
+
 def test_when_many_locks_vanish_together_the_grace_is_longer(conn, connect):
     sessions = [connect() for _ in range(4)]
     workers = [start_worker(session) for session in sessions]
@@ -304,6 +375,7 @@ def test_a_worker_may_be_allowed_any_silence(conn, connect):
     job_id = enqueue(conn)
     fetch(silent, worker)
     assert not stalls(conn, worker)
+    assert value(conn, "select eram_rescue_jobs('0')") == 0
     assert state_of(conn, job_id) == "executing"
 
 
@@ -347,16 +419,115 @@ def test_jobs_of_an_unknown_worker_are_rescued(conn, worker):
     assert "worker 4711" in error
 
 
-def test_rescue_after_is_for_jobs_whose_worker_does_not_hold_its_lock(conn, connect):
-    pooled = value(conn, "select eram_start_worker('pooled', '{default}')")
-    direct = start_worker(conn)
-    first, second = enqueue_many(conn, 2)
-    assert fetch(conn, pooled, 1)[0].id == first
-    assert fetch(conn, direct, 1)[0].id == second
+@pytest.fixture
+def undecided(conn, connect):
+    """A silent worker with jobs of two queues, which cannot be declared dead for now.
+
+    Another claim of its is under way, and does not end.
+    """
+    worker = value(conn, "select eram_start_worker('undecided', '{default,other}')")
+    enqueue(conn)
+    enqueue(conn, queue="other")
+    fetch(conn, worker)
+    fetch(conn, worker, queue="other")
     conn.execute("update eram_running_jobs set attempted_at = attempted_at - interval '2 hours'")
+    silence(conn, worker, "2 hours")
+    claimer = connect(autocommit=False)
+    assert fetch(claimer, worker) == []
+    return worker
+
+
+def queues_rescued(conn: psycopg.Connection) -> list[str]:
+    return column(conn, "select queue from eram_queued_jobs where run = 1 order by queue")
+
+
+def test_rescue_after_is_for_jobs_of_workers_that_cannot_be_judged(conn, undecided):
+    assert value(conn, RESCUE) == 0
     assert value(conn, "select eram_rescue_jobs('3 hours')") == 0
-    assert value(conn, "select eram_rescue_jobs('1 hour')") == 1
-    assert [state_of(conn, first), state_of(conn, second)] == ["available", "executing"]
+    assert value(conn, "select eram_rescue_jobs('1 hour')") == 2
+    assert row(conn, WORKER, undecided).ended_at is None
+    errors = column(conn, "select error from eram_job_errors")
+    assert (
+        errors
+        == [f'worker {undecided} ("undecided") did not prove its life while it held this job'] * 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "general", "rescued"),
+    [
+        ("1 hour", "3 hours", ["other"]),
+        ("3 hours", "1 hour", ["default"]),
+        ("3 hours", "0", ["default"]),
+        ("1 second", None, []),
+    ],
+)
+def test_rescue_after_of_a_queue_goes_first(conn, undecided, own, general, rescued):
+    conn.execute("insert into eram_queues (name, rescue_after) values ('other', %s)", [own])
+    conn.execute("set eram.rescue_swept = ''")
+    assert value(conn, "select eram_rescue_jobs(%s)", general) == len(rescued)
+    assert queues_rescued(conn) == rescued
+
+
+@pytest.mark.parametrize("rescue_after", ["0", "1 hour"])
+def test_rescue_after_leaves_alone_whose_worker_beats(conn, rescue_after):
+    """Behind a pooler there is no lock, and a long job is no reason to run it twice."""
+    worker = value(conn, "select eram_start_worker('pooled', '{default}')")
+    enqueue(conn)
+    fetch(conn, worker)
+    conn.execute("update eram_running_jobs set attempted_at = attempted_at - interval '2 hours'")
+    silence(conn, worker, "40 seconds")
+    assert value(conn, "select eram_rescue_jobs(%s)", rescue_after) == 0
+
+
+def test_rescue_after_leaves_alone_whose_worker_is_on_its_way_back(conn, connect):
+    lost = connect()
+    worker = start_worker(lost)
+    enqueue(conn)
+    fetch(lost, worker)
+    conn.execute("update eram_running_jobs set attempted_at = attempted_at - interval '2 hours'")
+    kill(conn, lost)
+    for _ in range(2):
+        assert value(conn, "select eram_rescue_jobs('1 hour')") == 0
+    assert row(conn, WORKER, worker).missing_since is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "hint"),
+    [
+        ({"rescue_afer": 1}, 'unknown key "rescue_afer" in options', 'mean "rescue_after"'),
+        ({"rescue_after": -1}, "rescue_after must be between 0 and", ""),
+        ({"rescue_after": 0}, "rescue_after must be longer than zero", '"infinity" for never'),
+        ({"rescue_after": "0 hours"}, "rescue_after must be longer than zero", ""),
+        ({"rescue_after": "-1 month 40 days"}, "rescue_after must be between 0 and", ""),
+        ({"rescue_after": 1e20}, "rescue_after must be between 0 and", "A number is seconds"),
+        ({"rescue_after": "soon"}, 'invalid rescue_after: "soon"', "A number is seconds"),
+        ({"rescue_after": True}, "rescue_after must be a number or a string, got boolean", ""),
+        ([], "options must be a JSON object, got array", ""),
+    ],
+)
+def test_wrong_options_of_the_lifeline(conn, options, error, hint):
+    with pytest.raises(psycopg.DataError) as caught:
+        conn.execute("select _eram_check_lifeline_options(%s)", [Jsonb(options)])
+    assert error in (caught.value.diag.message_primary or "")
+    assert hint in (caught.value.diag.message_hint or "")
+
+
+@pytest.mark.parametrize(
+    ("options", "rescued"),
+    [
+        ({}, 2),
+        ({"rescue_after": None}, 2),
+        ({"rescue_after": 7000}, 2),
+        ({"rescue_after": 7300}, 0),
+        ({"rescue_after": "1 hour 59 minutes"}, 2),
+        ({"rescue_after": "infinity"}, 0),
+    ],
+)
+def test_the_lifeline_rescues_by_its_options(conn, undecided, options, rescued):
+    conn.execute("select _eram_check_lifeline_options(%s)", [Jsonb(options)])
+    conn.execute("select _eram_run_lifeline(%s)", [Jsonb(options)])
+    assert len(queues_rescued(conn)) == rescued
 
 
 @pytest.mark.parametrize("lock", ["pg_advisory_lock(%(key)s)", "pg_advisory_lock(4711, %(key)s)"])
@@ -414,6 +585,63 @@ def test_a_rescue_leaves_alone_what_is_being_finished(conn, connect):
     assert declare_dead(conn, victim, worker) == 2
     finisher.commit()
     assert [state_of(conn, job_id) for job_id in ids] == ["available", "completed", "available"]
+
+
+def test_what_was_locked_during_a_rescue_is_rescued_by_the_next_call(conn, connect):
+    victim, finisher = connect(), connect(autocommit=False)
+    worker = start_worker(victim)
+    enqueue_many(conn, 3)
+    jobs = fetch(victim, worker)
+    complete(finisher, jobs[1:2])
+    assert declare_dead(conn, victim, worker) == 2
+    finisher.rollback()
+    assert value(conn, RESCUE) == 1
+
+
+def read_by_rescue(session: psycopg.Connection) -> int:
+    """Call the rescue, and return how many running tickets it read."""
+    # Counts of earlier transactions are in it until they are passed on.
+    count = "select pg_stat_get_xact_tuples_returned('eram_running_jobs_pkey'::regclass)"
+    with session.transaction():
+        before = value(session, count)
+        session.execute(RESCUE)
+        return value(session, count) - before
+
+
+def test_after_a_death_only_who_found_it_looks_through_all_running_jobs(conn, connect):
+    living, victim, other = connect(), connect(), connect()
+    enqueue_many(conn, 300)
+    assert len(fetch(living, start_worker(living), 300)) == 300
+    assert [read_by_rescue(session) for session in (conn, other)] == [300, 300]
+    assert [read_by_rescue(session) for session in (conn, other)] == [0, 0]
+    worker = start_worker(victim)
+    enqueue(conn)
+    fetch(victim, worker)
+    assert declare_dead(conn, victim, worker) == 1
+    # Once more, for what was locked or too much at first; the rescued one may be read again.
+    once_more, *later = [read_by_rescue(conn) for _ in range(3)]
+    assert 300 <= once_more <= 301
+    assert later == [0, 0]
+    assert [read_by_rescue(other) for _ in range(3)] == [0, 0, 0]
+
+
+def test_an_idle_rescue_reads_no_worker_that_has_ended(conn):
+    """They pile up, and it is called by each worker once a second."""
+    start_worker(conn)
+    value(conn, RESCUE)
+    before = shared_buffers(conn, RESCUE)
+    conn.execute(
+        """
+        insert into eram_workers
+            (name, queues, is_direct, timeline, stalled_after, started_at, heartbeat_at, ended_at,
+            end_reason)
+        select 'old', '{default}', true, '00000001', '0', now(), now(), now(), 'stopped'
+        from generate_series(1, 3000)
+        """
+    )
+    conn.execute("analyze eram_workers")
+    value(conn, RESCUE)
+    assert shared_buffers(conn, RESCUE) <= before + 10
 
 
 def test_an_idle_rescue_writes_nothing(conn, connect):
