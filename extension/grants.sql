@@ -12,7 +12,7 @@ begin
             and functions.proname ~ '^_?eram_'
     loop
         -- Dynamic, so that no function is ever forgotten.
-        execute format('revoke execute on function %s from public', v_function);
+        execute format('revoke execute on routine %s from public', v_function);
     end loop;
 end;
 $$;
@@ -34,11 +34,17 @@ begin
         perform pg_catalog.pg_extension_config_dump('eram_queued_jobs', '');
         perform pg_catalog.pg_extension_config_dump('eram_running_jobs', '');
         perform pg_catalog.pg_extension_config_dump('eram_finished_jobs', '');
+        perform pg_catalog.pg_extension_config_dump('eram_completions', '');
         perform pg_catalog.pg_extension_config_dump('eram_job_errors', '');
         perform pg_catalog.pg_extension_config_dump('eram_queues', '');
+        perform pg_catalog.pg_extension_config_dump('eram_removals', '');
         perform pg_catalog.pg_extension_config_dump('eram_workers', '');
         perform pg_catalog.pg_extension_config_dump('eram_workers_id_seq', '');
         perform pg_catalog.pg_extension_config_dump('eram_cancelled_runs', '');
+        perform pg_catalog.pg_extension_config_dump('eram_schedules', '');
+        perform pg_catalog.pg_extension_config_dump('eram_schedule_runs', '');
+        perform pg_catalog.pg_extension_config_dump('eram_schedule_runs_id_seq', '');
+        perform pg_catalog.pg_extension_config_dump('eram_unscheduled', '');
     end if;
 
     if has_schema_privilege('public', current_schema(), 'create') then

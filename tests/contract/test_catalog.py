@@ -64,6 +64,13 @@ RULES = {
         where
             format('search_path=%I, pg_temp', pronamespace::regnamespace)
             <> all (coalesce(proconfig, '{}'))
+            and prokind = 'f'
+    """,
+    # It could not commit, so it sets the path in each transaction.
+    "a procedure neither pins its path nor runs as the owner": """
+        select oid::regprocedure
+        from functions
+        where prokind = 'p' and (proconfig is not null or prosecdef)
     """,
     "a name begins with eram_ or _eram_": """
         select proname from functions where proname !~ '^_?eram_[a-z0-9_]+$'
@@ -92,7 +99,11 @@ RULES = {
     "public functions run as the owner, because callers have no tables": """
         select oid::regprocedure
         from functions
-        where proname ~ '^eram_' and not prosecdef and proname <> 'eram_version'
+        where
+            proname ~ '^eram_'
+            and not prosecdef
+            and prokind = 'f'
+            and proname <> 'eram_version'
     """,
     "internal functions run as their caller": """
         select oid::regprocedure from functions where proname ~ '^_eram_' and prosecdef
@@ -191,7 +202,9 @@ RULES = {
         where
             proname ~ '^eram_'
             and provolatile <> 'v'
-            and proname not in ('eram_check', 'eram_version')
+            and proname not in (
+                'eram_check', 'eram_next_run', 'eram_reindex_plan', 'eram_retention',
+                'eram_version')
     """,
     "an argument is named as a column is, in plain words": """
         select oid::regprocedure, arguments.name
@@ -220,20 +233,42 @@ API = {
     "eram_enqueue_jobs": "jobs jsonb",
     "eram_fail_job": "id bigint, run integer, error text, detail jsonb, delay interval",
     "eram_fetch": "queue text, demand integer, worker bigint",
+    "eram_finish_command": "run_id bigint, error text",
     "eram_heartbeat": "worker bigint",
+    "eram_next_run": "schedule text, timezone text, after timestamp with time zone",
     "eram_pause_queue": "queue text",
+    "eram_pause_schedule": "name text",
+    "eram_prune_jobs": "max_age interval, max_count integer",
+    "eram_reindex_plan": "indexes text[]",
     "eram_release_jobs": "ids bigint[], runs integer[]",
     "eram_release_other_jobs": "worker bigint, queue text, ids bigint[], runs integer[]",
     "eram_rescue_jobs": "rescue_after interval",
     "eram_resume_queue": "queue text",
+    "eram_resume_schedule": "name text",
+    "eram_retention": "queue text",
+    "eram_run": "IN duration interval",
+    "eram_run_command": "run_id bigint",
+    "eram_run_schedule": "name text",
+    "eram_schedule": (
+        "name text, schedule text, handler text, args jsonb, timezone text, missed text, "
+        "options jsonb"
+    ),
+    "eram_schedule_maintenance": "task text, schedule text, options jsonb, timezone text",
+    "eram_schedule_sql": (
+        "name text, schedule text, command text, timezone text, missed text, timeout interval, "
+        "is_top_level boolean"
+    ),
     "eram_set_queue": (
-        "queue text, is_notifying boolean, priority integer, max_attempts integer, backoff jsonb"
+        "queue text, is_notifying boolean, priority integer, max_attempts integer, backoff jsonb, "
+        "max_age jsonb, rescue_after interval"
     ),
     "eram_snooze_job": "id bigint, run integer, delay interval",
     "eram_start_waiting": "queue text, mark xid8",
     "eram_start_worker": "name text, queues text[], client_pid integer, stalled_after interval",
     "eram_stop_waiting": "queue text",
     "eram_stop_worker": "worker bigint",
+    "eram_tick": "max_commands integer, with_top_level boolean",
+    "eram_unschedule": "name text",
     "eram_version": "",
 }
 ENQUEUE_JOB = (

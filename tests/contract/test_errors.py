@@ -61,6 +61,11 @@ def test_a_message_is_in_the_style_of_the_server(path, statement):
         assert hint.endswith((".", "?"))
 
 
+# Where the failure of one must not stop the others, whatever it is: commands that are not eram's,
+# entries of the scheduler table, the rescue before them.
+CATCHES_ALL = {"commands.sql": 1, "occurrences.sql": 1, "tick.sql": 1}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_nothing_catches_just_any_error(path):
     words = [token for token in tokens(path) if token.kind == "word"]
@@ -69,7 +74,7 @@ def test_nothing_catches_just_any_error(path):
         for one, two in itertools.pairwise(words)
         if (one.text, two.text) == ("when", "others")
     ]
-    assert caught == []
+    assert len(caught) == CATCHES_ALL.get(path.name, 0), caught
 
 
 def test_every_condition_exists(catalog: psycopg.Connection):
@@ -91,6 +96,8 @@ def test_every_condition_that_is_caught_exists(catalog: psycopg.Connection):
     for path in FILES:
         for token in statements(path, "exception", "when"):
             names = [t.text for t in token[2:] if t.kind == "word"]
-            names = [n for n in names[: names.index("then")] if n != "or"]
+            names = [n for n in names[: names.index("then")] if n not in ("or", "others")]
+            if not names:
+                continue
             handlers = " or ".join(names)
             catalog.execute(f"do $$ begin null; exception when {handlers} then null; end $$")

@@ -11,6 +11,13 @@ ALLOWED = {
     ),
 }
 
+# What it says, rightly, of a function that is there for just that.
+MEANT = {
+    ("_eram_execute(text)", "text type variable is not sanitized"): (
+        "it runs the commands of schedules, which only eram's owner can write"
+    ),
+}
+
 FINDINGS = """
     select functions.oid::regprocedure::text, findings.lineno, findings.level, findings.message
     from pg_proc as functions
@@ -30,7 +37,11 @@ FINDINGS = """
 @pytest.mark.usefixtures("plpgsql_check")
 def test_plpgsql_check_finds_nothing(conn):
     found = conn.execute(FINDINGS).fetchall()
-    faults = [finding for finding in found if finding[3] not in ALLOWED]
+    faults = [
+        finding
+        for finding in found
+        if finding[3] not in ALLOWED and (finding[0], finding[3]) not in MEANT
+    ]
     assert not faults, "\n".join(map(str, faults))
 
 
@@ -49,5 +60,6 @@ def test_plpgsql_check_looks(conn):
 
 @pytest.mark.usefixtures("plpgsql_check")
 def test_what_is_allowed_is_still_said(conn):
-    messages = {finding[3] for finding in conn.execute(FINDINGS).fetchall()}
-    assert messages >= set(ALLOWED)
+    found = conn.execute(FINDINGS).fetchall()
+    assert {finding[3] for finding in found} >= set(ALLOWED)
+    assert {(finding[0], finding[3]) for finding in found} >= set(MEANT)

@@ -8,16 +8,19 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from pytest_postgresql.executors import PostgreSQLExecutor
 from pytest_postgresql.janitor import DatabaseJanitor
 
 from .helpers import PERMANENT, TABLES, clear, is_alone, start_worker, wait_until
+from .schedule_helpers import WORKER_FUNCTIONS, Home
 
 _numbers = itertools.count(1)
 
 
 @contextlib.contextmanager
-def _database(server: PostgreSQLExecutor) -> Iterator[str]:
+def _database(server: PostgreSQLExecutor, template: str | None = None) -> Iterator[str]:
     name = f"sql_{next(_numbers)}"
     janitor = DatabaseJanitor(
         user=server.user,
@@ -25,7 +28,7 @@ def _database(server: PostgreSQLExecutor) -> Iterator[str]:
         port=server.port,
         password=server.password,
         dbname=name,
-        template_dbname=server.template_dbname,
+        template_dbname=template or server.template_dbname,
     )
     with janitor:
         yield f"postgresql://{server.user}:{server.password}@{server.host}:{server.port}/{name}"
@@ -77,3 +80,51 @@ def shared(module_conn: psycopg.Connection) -> Iterator[psycopg.Connection]:
 def worker(conn: psycopg.Connection) -> int:
     """A worker of the queue "default", registered on `conn`."""
     return start_worker(conn)
+
+
+@pytest.fixture(scope="module")
+def module_home(server: PostgreSQLExecutor) -> Iterator[Home]:
+    """A database whose owner, no superuser, has made the extension; and roles of all kinds."""
+    with (
+        _database(server, "template1") as dsn,
+        psycopg.connect(dsn, autocommit=True, application_name=PERMANENT) as admin,
+    ):
+        name = admin.info.dbname
+        kinds = ("owner", "worker", "member")
+        roles = {kind: f"{kind} of {name}" for kind in kinds}
+        quoted = {kind: sql.Identifier(role) for kind, role in roles.items()}
+        for role in quoted.values():
+            admin.execute(sql.SQL("create role {} login password 'secret'").format(role))
+        admin.execute(sql.SQL("grant {owner}, {worker} to {member}").format(**quoted))
+        admin.execute(
+            sql.SQL("alter database {} owner to {owner}").format(sql.Identifier(name), **quoted)
+        )
+        dsns = {
+            kind: make_conninfo(dsn, user=role, password="secret") for kind, role in roles.items()
+        }
+        with psycopg.connect(dsns["owner"], autocommit=True) as owner:
+            owner.execute("create extension eram")
+            owner.execute(
+                "create table done (what text, who name default current_user,"
+                " at timestamptz default clock_timestamp())"
+            )
+            for function in WORKER_FUNCTIONS:
+                owner.execute(
+                    sql.SQL("grant execute on routine {} to {worker}").format(
+                        sql.SQL(function), **quoted
+                    )
+                )
+        yield Home(admin=dsn, **{f"{kind}_role": role for kind, role in roles.items()}, **dsns)
+        for role in quoted.values():
+            admin.execute(sql.SQL("reassign owned by {} to current_user").format(role))
+            admin.execute(sql.SQL("drop owned by {0}; drop role {0}").format(role))
+
+
+@pytest.fixture
+def home(module_home: Home) -> Iterator[Home]:
+    """The same, emptied, which must be healthy when the test ends."""
+    with psycopg.connect(module_home.admin, autocommit=True, application_name=PERMANENT) as conn:
+        wait_until(lambda: is_alone(conn), "the sessions of the last test have ended")
+        conn.execute(f"truncate done, {', '.join(TABLES)} restart identity")
+        yield module_home
+        assert conn.execute("select * from eram_check()").fetchall() == []

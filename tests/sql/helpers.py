@@ -17,10 +17,15 @@ TABLES = (
     "eram_queued_jobs",
     "eram_running_jobs",
     "eram_finished_jobs",
+    "eram_completions",
     "eram_job_errors",
     "eram_queues",
+    "eram_removals",
     "eram_workers",
     "eram_cancelled_runs",
+    "eram_schedules",
+    "eram_schedule_runs",
+    "eram_unscheduled",
 )
 
 
