@@ -29,21 +29,42 @@ GROUPS = {
         "eram_rescue_jobs",
         "eram_stop_worker",
     ],
+    "For schedules": [
+        "eram_schedule",
+        "eram_schedule_sql",
+        "eram_schedule_maintenance",
+        "eram_unschedule",
+        "eram_pause_schedule",
+        "eram_resume_schedule",
+        "eram_run_schedule",
+        "eram_next_run",
+    ],
+    "For tickers": [
+        "eram_tick",
+        "eram_run",
+        "eram_run_command",
+        "eram_finish_command",
+    ],
     "For administrators": [
         "eram_cancel_job",
         "eram_set_queue",
         "eram_pause_queue",
         "eram_resume_queue",
+        "eram_retention",
+        "eram_prune_jobs",
+        "eram_reindex_plan",
         "eram_check",
         "eram_version",
     ],
 }
 
+TABLES = ["eram_schedules", "eram_queues", "eram_workers"]
+
 INTRODUCTION = """# SQL reference
 
-Every function, view and type that is meant to be called or read. `\\df+ eram_*` in psql shows the
-same text. A null argument means the default. Internal functions begin with `_eram_`; the tables
-behind the views are internal too, and described by `\\d+`.
+Every function, view, table and type that is meant to be called or read. `\\df+ eram_*` in psql
+shows the same text. A null argument means the default. Internal functions begin with `_eram_`; the
+tables that are not listed here are internal too, and described by `\\d+`.
 
 A caller's mistake is an error with an ERRCODE and a HINT, and changes nothing. A lost race (a
 worker that was taken for dead reports late) is no error: it returns false, null or no row.
@@ -83,8 +104,10 @@ def _functions(conn: psycopg.Connection[Any]) -> list[str]:
     return page
 
 
-def _signature(name: str, arguments: str, result: str) -> str:
+def _signature(name: str, arguments: str, result: str | None) -> str:
     parts = [_plain(part) for part in arguments.split(", ")] if arguments else []
+    if result is None:
+        return f"call {name}({', '.join(part.removeprefix('IN ') for part in parts)})"
     if len(parts) > 1:
         listed = ",\n    ".join(parts)
         return f"{name}(\n    {listed}\n) returns {_plain(result)}"
@@ -109,9 +132,16 @@ def _relations(conn: psycopg.Connection[Any]) -> list[str]:
     for (name,) in conn.execute(
         "select viewname from pg_views where viewname like 'eram\\_%' order by 1"
     ):
-        comment = conn.execute("select obj_description(%s::regclass)", (name,)).fetchone()
-        page += [f"### {name}\n", f"{comment[0] if comment else ''}\n", *_columns(conn, name)]
+        page += _relation(conn, name)
+    page.append("## Tables to read\n")
+    for name in TABLES:
+        page += _relation(conn, name)
     return page
+
+
+def _relation(conn: psycopg.Connection[Any], name: str) -> list[str]:
+    comment = conn.execute("select obj_description(%s::regclass)", (name,)).fetchone()
+    return [f"### {name}\n", f"{comment[0] if comment else ''}\n", *_columns(conn, name)]
 
 
 def _types(conn: psycopg.Connection[Any]) -> list[str]:
@@ -127,14 +157,20 @@ def _types(conn: psycopg.Connection[Any]) -> list[str]:
 def _columns(conn: psycopg.Connection[Any], name: str) -> list[str]:
     rows = conn.execute(
         """
-        select attname, format_type(atttypid, atttypmod)
+        select
+            attname,
+            format_type(atttypid, atttypmod),
+            coalesce(col_description(attrelid, attnum), '')
         from pg_attribute
         where attrelid = %s::regclass and attnum > 0 and not attisdropped
         order by attnum
         """,
         (name,),
     ).fetchall()
-    return ["| column | type |", "|---|---|", *(f"| `{c}` | {_plain(t)} |" for c, t in rows), ""]
+    if any(text for _, _, text in rows):
+        lines = [f"| `{c}` | {_plain(t)} | {text} |" for c, t, text in rows]
+        return ["| column | type | |", "|---|---|---|", *lines, ""]
+    return ["| column | type |", "|---|---|", *(f"| `{c}` | {_plain(t)} |" for c, t, _ in rows), ""]
 
 
 if __name__ == "__main__":

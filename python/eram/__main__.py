@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "worker": "run jobs",
+    "tick": "carry out schedules and maintenance, without a worker",
     "install": "install eram into a database, without access to its server's files",
     "dev": "start a PostgreSQL of your own with eram in it",
     "version": "say which version of eram this is",

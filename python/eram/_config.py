@@ -40,17 +40,23 @@ class WorkerConfig:
     allow: Sequence[str] = ()
     poll_interval: float = DEFAULT_POLL_INTERVAL
     grace_period: float = DEFAULT_GRACE_PERIOD
+    maintenance: bool = True
     name: str = ""
     log_level: str = "info"
 
     def __post_init__(self) -> None:
         # A file or a caller may have put anything here, whatever the annotations say.
         options: dict[str, Any] = {name: getattr(self, name) for name in OPTIONS}
-        _check_dsn(options["dsn"])
+        check_dsn(options["dsn"])
         _check_queues(options["queues"])
         _check_allow(options["allow"])
-        _check_seconds("poll_interval", options["poll_interval"], POLL_INTERVAL_RANGE)
-        _check_seconds("grace_period", options["grace_period"], GRACE_PERIOD_RANGE)
+        check_seconds("poll_interval", options["poll_interval"], POLL_INTERVAL_RANGE)
+        check_seconds("grace_period", options["grace_period"], GRACE_PERIOD_RANGE)
+        _check(
+            isinstance(options["maintenance"], bool),
+            "maintenance must be true or false",
+            options["maintenance"],
+        )
         _check(isinstance(options["name"], str), "name must be a string", self.name)
         _check(
             self.log_level in LOG_LEVELS, f"log_level must be one of {LOG_LEVELS}", self.log_level
@@ -115,6 +121,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long running jobs have to end after a signal (default: 15)",
     )
+    add(
+        "--maintenance",
+        action=argparse.BooleanOptionalAction,
+        help="tick: carry out schedules, rescue jobs, prune (default: yes)",
+    )
     add("--name", help="what administrators see (default: host and process)")
     add("--log-level", choices=LOG_LEVELS, help="default: info")
     return parser
@@ -164,7 +175,8 @@ def _read_queue(text: str) -> tuple[str, int]:
     return name, int(limit)
 
 
-def _check_dsn(dsn: Any) -> None:
+def check_dsn(dsn: Any) -> None:
+    """Refuse what libpq cannot read."""
     _check(isinstance(dsn, str), "dsn must be a string", dsn)
     try:
         conninfo_to_dict(dsn)
@@ -196,7 +208,8 @@ def _check_allow(allow: Any) -> None:
         _check(is_module, "allow must name modules, such as myapp.jobs", module)
 
 
-def _check_seconds(name: str, value: Any, limits: tuple[float, float]) -> None:
+def check_seconds(name: str, value: Any, limits: tuple[float, float]) -> None:
+    """Refuse what is not a number of seconds within the limits."""
     least, most = limits
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     # What is not a number, as floats put it, is not between any two.

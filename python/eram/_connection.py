@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow, tuple_row
 
@@ -22,6 +25,25 @@ _DEFAULTS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
+
+# What a session of maintenance sets, whatever its role's own limits are: they are meant for other
+# sessions, and a tick that they cut off would be cut off for ever.
+_MAINTENANCE_SETTINGS = {
+    # Within the ten minutes of silence after which a worker counts as stalled.
+    "statement_timeout": "5min",
+    # What waits for a lock holds up the heartbeats and every other schedule: it is tried again.
+    # A hundred schedules, as many as a tick does, can wait for so long within the above.
+    "lock_timeout": "2s",
+    "idle_session_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    # Warnings say which schedule has failed.
+    "client_min_messages": "warning",
+}
+# A command has a timeout of its own. Whether it waits for locks is its owner's business.
+_COMMAND_SETTINGS = {"client_min_messages": "warning"}
+TRANSACTION_TIMEOUT_VERSION = 170_000
+
+logger = logging.getLogger(__name__)
 
 _opened: weakref.WeakSet[psycopg.Connection[TupleRow]] = weakref.WeakSet()
 
@@ -62,6 +84,55 @@ def open_session(dsn: str, name: str) -> Session:
         conn.close()
         raise
     return Session(conn, is_direct)
+
+
+def open_maintenance_session(dsn: str, name: str) -> Session:
+    """Connect for a tick or a report, with limits of our own; what is said goes to the log."""
+    session = open_session(dsn, name)
+    session.conn.add_notice_handler(_log_notice)
+    if session.is_direct:
+        set_maintenance_limits(session.conn)
+    return session
+
+
+def set_maintenance_limits(conn: psycopg.Connection[Any], *, is_local: bool = False) -> None:
+    """Set what sessions of maintenance have, for the session or for the transaction."""
+    _set(conn, _MAINTENANCE_SETTINGS, is_local=is_local)
+
+
+def set_command_limits(conn: psycopg.Connection[Any], *, timeout_milliseconds: int) -> None:
+    """Set what the session of a command has."""
+    _set(conn, {**_COMMAND_SETTINGS, "statement_timeout": str(timeout_milliseconds)})
+
+
+def _set(
+    conn: psycopg.Connection[Any], settings: Mapping[str, str], *, is_local: bool = False
+) -> None:
+    wanted = dict(settings)
+    if conn.info.server_version >= TRANSACTION_TIMEOUT_VERSION:
+        wanted["transaction_timeout"] = "0"
+    # Not prepared: several statements cannot be.
+    conn.execute(
+        sql.SQL("; ").join(
+            sql.SQL("set {} {} = {}").format(
+                sql.SQL("local" if is_local else "session"), sql.Identifier(name), value
+            )
+            for name, value in wanted.items()
+        ),
+        prepare=False,
+    )
+
+
+def is_warning(notice: psycopg.errors.Diagnostic) -> bool:
+    """Say whether the server means something to be heard."""
+    return notice.severity_nonlocalized == "WARNING"
+
+
+def _log_notice(notice: psycopg.errors.Diagnostic) -> None:
+    if is_warning(notice):
+        logger.warning("%s", notice.message_primary)
+    elif notice.severity_nonlocalized == "INFO":
+        logger.info("%s", notice.message_primary)
 
 
 def _let_go() -> None:

@@ -1,20 +1,23 @@
 """The worker's registration: a thread whose session proves that the worker lives.
 
-Once a second it says so, hears of cancelled jobs, and rescues the jobs of workers that died. Its
-session is given up for nothing but its loss: without the lock that it holds, others take the worker
-for dead within seconds.
+Once a second it says so, hears of cancelled jobs, and ticks, so that whatever is due is done: the
+jobs of workers that died are rescued, schedules carried out, finished jobs pruned. Its session is
+given up for nothing but its loss: without the lock that it holds, others take the worker for dead
+within seconds. So nothing that may take long is done on it.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
-import threading
 from collections.abc import Callable, Sequence
 
 import psycopg
 
 from eram import _sql
-from eram._connection import Backoff, Session, brief, jittered, open_session
+from eram._connection import Session, brief, jittered, open_maintenance_session
+from eram._session_loop import SessionLoop
+from eram._ticking import Ticker
 from eram.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -22,11 +25,19 @@ logger = logging.getLogger(__name__)
 # At least once a second, and so often that an absent lock is noticed, waited out (3 s) and acted
 # upon within 5 s, jitter included.
 BEAT_SECONDS = 0.7
-LONGEST_BACKOFF_SECONDS = 1.0
 
 
 class Maintenance:
-    """Registers the worker, and keeps it registered until it is told to say goodbye."""
+    """Registers the worker, and keeps it registered until it is told to say goodbye.
+
+    Args:
+        dsn: where the database is.
+        name: what administrators see.
+        queues: the queues of the worker.
+        ticks: whether to tick as well.
+        on_cancelled: called with the ids of jobs that were cancelled.
+        on_renewed: called when the worker was registered anew.
+    """
 
     def __init__(
         self,
@@ -34,20 +45,28 @@ class Maintenance:
         *,
         name: str,
         queues: Sequence[str],
+        ticks: bool,
         on_cancelled: Callable[[list[int]], None],
         on_renewed: Callable[[], None],
     ) -> None:
-        self._dsn = dsn
         self._name = name
         self._queues = list(queues)
         self._on_cancelled = on_cancelled
         self._on_renewed = on_renewed
-        self._session: Session | None = None
         self._worker_id = 0
         self._is_dead = False
         self._is_leaving = False
-        self._alarm = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="eram-maintenance", daemon=True)
+        self._connect = functools.partial(open_maintenance_session, dsn, "eram maintenance")
+        self._loop = SessionLoop(
+            "maintenance",
+            pause=BEAT_SECONDS,
+            connect=self._connect,
+            act=self._beat,
+            # With all jobs reported, a goodbye is not worth waiting for.
+            is_over=lambda: self._is_leaving and not self._is_busy,
+            on_ended=self._close,
+        )
+        self._ticker = Ticker(dsn, on_command_ended=self._loop.ring) if ticks else None
 
     @property
     def worker_id(self) -> int:
@@ -61,80 +80,70 @@ class Maintenance:
             ConfigError: the database has no eram.
             psycopg.Error: there is no such database, or it refuses.
         """
-        self._session = open_session(self._dsn, "eram maintenance")
+        session = self._connect()
         try:
-            self._register(self._session)
+            self._register(session)
+            self._say_what_is_kept(session)
         except psycopg.errors.UndefinedFunction as error:
-            self._session.conn.close()
+            session.conn.close()
             raise ConfigError(
                 "eram is not installed in this database, or its schema is not in the search_path:"
                 f" {error.diag.message_primary}"
             ) from error
         except BaseException:
-            self._session.conn.close()
+            session.conn.close()
             raise
-        self._thread.start()
+        if self._ticker is None:
+            logger.info("schedules and maintenance are left to others")
+        self._loop.start(session)
 
     def renew(self, worker_id: int) -> None:
         """Register anew, because the server takes the worker of this id for dead."""
         if worker_id == self._worker_id:
             self._is_dead = True
-            self._alarm.set()
+            self._loop.ring()
+
+    def stop(self, grace_period: float) -> None:
+        """Begin nothing that may take long, and end what does within the grace period."""
+        if self._ticker is not None:
+            self._ticker.stop(grace_period)
 
     def leave(self) -> None:
-        """Say goodbye to the server and end."""
+        """Say goodbye to the server and end, once no command is in hand."""
         self._is_leaving = True
-        self._alarm.set()
+        self._loop.ring()
 
     def join(self, timeout: float) -> bool:
         """Wait for the end, and say whether it has come."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        return self._loop.join(timeout)
 
-    def _run(self) -> None:
-        backoff = Backoff(longest_seconds=LONGEST_BACKOFF_SECONDS)
-        is_over = False
-        while not is_over:
-            seconds = jittered(BEAT_SECONDS)
-            try:
-                is_over = self._beat()
-                backoff.reset()
-            except psycopg.Error as error:
-                logger.warning("maintenance waits for its database: %s", brief(error))
-                if self._session is None or self._session.conn.closed:
-                    self._session = None
-                    seconds = backoff.next_seconds()
-                    # With all jobs reported, a goodbye is not worth waiting for.
-                    is_over = self._is_leaving
-            except Exception:
-                logger.exception("maintenance stumbled over an error")
-            if not is_over:
-                self._alarm.wait(seconds)
-                self._alarm.clear()
+    def _close(self) -> None:
+        if self._ticker is not None:
+            self._ticker.close()
 
-    def _beat(self) -> bool:
-        """Do what is due once a second; say whether this was the goodbye."""
-        self._session = self._session or open_session(self._dsn, "eram maintenance")
-        conn = self._session.conn
-        if self._is_leaving:
+    @property
+    def _is_busy(self) -> bool:
+        return self._ticker is not None and self._ticker.is_busy
+
+    def _beat(self, session: Session) -> float | None:
+        """Do what is due once a second; say after how long again, None after the goodbye."""
+        conn = session.conn
+        if self._is_leaving and not self._is_busy:
             conn.execute(_sql.STOP_WORKER, (self._worker_id,))
-            conn.close()
-            return True
+            return None
         is_alive, cancelled_ids = conn.execute(_sql.HEARTBEAT, (self._worker_id,)).fetchone() or (
             False,
             [],
         )
         if self._is_dead or not is_alive:
             logger.warning("worker %s was taken for dead and registers anew", self._worker_id)
-            self._register(self._session)
+            self._register(session)
             self._is_dead = False
             self._on_renewed()
         if cancelled_ids:
             self._on_cancelled(cancelled_ids)
-        rescued = conn.execute(_sql.RESCUE_JOBS).fetchone()
-        if rescued and rescued[0]:
-            logger.info("rescued %s jobs of workers that died", rescued[0])
-        return False
+        pause = jittered(BEAT_SECONDS)
+        return pause if self._ticker is None else self._ticker.tick(session, pause=pause)
 
     def _register(self, session: Session) -> None:
         row = session.conn.execute(
@@ -144,3 +153,23 @@ class Maintenance:
             raise psycopg.InternalError("eram_start_worker() returned nothing")
         self._worker_id = row[0]
         logger.info("worker %s registered as %s", self._name, self._worker_id)
+
+    def _say_what_is_kept(self, session: Session) -> None:
+        try:
+            in_general = _retention(session, None)
+            by_queue = {queue: _retention(session, queue) for queue in self._queues}
+        except psycopg.Error as error:
+            logger.warning("how long finished jobs are kept is not known: %s", brief(error))
+            return
+        logger.info("finished jobs are kept: %s", in_general)
+        for queue, in_queue in by_queue.items():
+            if in_queue != in_general:
+                logger.info('finished jobs of queue "%s" are kept: %s', queue, in_queue)
+
+
+def _retention(session: Session, queue: str | None) -> str:
+    """Say how long jobs are kept in a queue, or in general."""
+    rows = session.conn.execute(_sql.RETENTION, (queue,)).fetchall()
+    return ", ".join(
+        f"{state} {'for ever' if max_age == 'infinity' else max_age}" for state, max_age in rows
+    )

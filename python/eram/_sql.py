@@ -11,7 +11,7 @@ ENQUEUE_JOBS: LiteralString = "select id, is_duplicate from eram_enqueue_jobs(%s
 START_WORKER: LiteralString = "select eram_start_worker(%s::text, %s::text[], %s::integer)"
 HEARTBEAT: LiteralString = "select is_alive, cancelled_ids from eram_heartbeat(%s::bigint)"
 STOP_WORKER: LiteralString = "select eram_stop_worker(%s::bigint)"
-RESCUE_JOBS: LiteralString = "select eram_rescue_jobs()"
+RETENTION: LiteralString = "select state, max_age from eram_retention(%s::text)"
 VERSION: LiteralString = "select eram_version()"
 
 # In the order of eram._job.JobRow.
@@ -31,6 +31,15 @@ RELEASE_JOBS: LiteralString = "select eram_release_jobs(%s::bigint[], %s::intege
 RELEASE_OTHER_JOBS: LiteralString = (
     "select eram_release_other_jobs(%s::bigint, %s::text, %s::bigint[], %s::integer[])"
 )
+
+# The server's clock alone counts, so a time comes as how long it is until then, and a
+# timeout as what statement_timeout takes.
+TICK: LiteralString = (
+    "select extract(epoch from next_tick_at - clock_timestamp())::float8,"
+    " run_id, command, schedule, ceil(1000 * extract(epoch from timeout))::bigint"
+    " from eram_tick(%s::integer)"
+)
+FINISH_COMMAND: LiteralString = "select eram_finish_command(%s::bigint, %s::text)"
 
 # The time until the next job is due is taken on the server, whose clock alone counts.
 START_WAITING: LiteralString = (

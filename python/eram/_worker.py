@@ -21,7 +21,8 @@ class Worker:
     """Runs the jobs of some queues in this process.
 
     It ends in this order: the queues fetch no more and give back what is not started; what runs is
-    finished and reported; then the worker says goodbye to the server. A job that outlives the grace
+    finished and reported; then the worker says goodbye to the server. A command of a schedule that
+    runs still is cancelled when the grace period is about to end. A job that outlives the grace
     period keeps its threads, and its claim to be alive, until it or the process ends; in the latter
     case other workers rescue it.
 
@@ -31,6 +32,8 @@ class Worker:
         allow: the modules, with all modules below them, whose handlers may be run.
         poll_interval: how many seconds a queue sleeps at most before it looks for jobs.
         grace_period: how many seconds running jobs have to end when a `with` block is left.
+        maintenance: whether to tick as well, so that schedules are carried out, jobs rescued and
+            finished ones pruned. Any number of workers may: what is due is done once.
         name: what administrators see; host and process by default.
 
     Raises:
@@ -45,6 +48,7 @@ class Worker:
         allow: Sequence[str],
         poll_interval: float = DEFAULT_POLL_INTERVAL,
         grace_period: float = DEFAULT_GRACE_PERIOD,
+        maintenance: bool = True,
         name: str | None = None,
     ) -> None:
         self._config = WorkerConfig(
@@ -53,12 +57,14 @@ class Worker:
             allow=allow,
             poll_interval=poll_interval,
             grace_period=grace_period,
+            maintenance=maintenance,
             name=name or f"{socket.gethostname()}:{os.getpid()}",
         )
         self._maintenance = Maintenance(
             self._config.dsn,
             name=self._config.name,
             queues=list(self._config.queues),
+            ticks=self._config.maintenance,
             on_cancelled=self._cancel,
             on_renewed=self._look,
         )
@@ -119,11 +125,13 @@ class Worker:
 
     def stop(self) -> None:
         """Begin to end; `join` waits for it."""
+        if self._runners:
+            self._maintenance.stop(self._config.grace_period)
         for runner in self._runners:
             runner.stop()
 
     def join(self, timeout: float) -> bool:
-        """Wait until every job has ended and is reported, and say whether that came about.
+        """Wait until all that runs has ended and is reported, and say whether that came about.
 
         Raises:
             RuntimeError: it was not started.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 import signal
@@ -30,7 +31,8 @@ FAILURES = "select * from eram_jobs where errors is not null and state <> 'cance
 # What a page takes for granted that its reader has.
 BEFORE = {
     "README.md": "create table words (word text)",
-    "python.md": "create table bookings (account text, amount int)",
+    "python.md": "create table bookings (account text, amount int);"
+    "create materialized view totals as select sum(amount) from bookings",
 }
 
 
@@ -52,9 +54,9 @@ def _snippets(page: Path) -> Iterator[Snippet]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_snippets_run(page: Path, dsn: str, tmp_path: Path) -> None:
+def test_snippets_run(page: Path, dsn: str, tmp_path: Path, bin_dir: Path) -> None:
     """What a page shows works as shown."""
-    reader = Reader(dsn, tmp_path)
+    reader = Reader(dsn, tmp_path, bin_dir)
     if page.name in BEFORE:
         reader.run_sql(BEFORE[page.name])
     for snippet in _snippets(page):
@@ -69,6 +71,15 @@ def test_snippets_run(page: Path, dsn: str, tmp_path: Path) -> None:
                     reader.run_shell(line.partition("  #")[0].strip(), where)
             case "toml":
                 reader.keep_toml(snippet.text)
+            case "ini":
+                reader.run_unit(snippet.text, where)
+            case "crontab":
+                reader.run_crontab(snippet.text, where)
+            case "psql":
+                reader.run_psql(snippet.text, where)
+            case "sql pg_cron":
+                # Needs a server of its own: tests/pg_cron runs it.
+                pass
             case "sql" | "mermaid":
                 pass
             case other:
@@ -79,10 +90,15 @@ def test_snippets_run(page: Path, dsn: str, tmp_path: Path) -> None:
 class Reader:
     """Someone who types in what a page says."""
 
-    def __init__(self, dsn: str, directory: Path) -> None:
+    def __init__(self, dsn: str, directory: Path, bin_dir: Path) -> None:
         self._dsn = dsn
         self._directory = directory
-        self._env = {**os.environ, "DATABASE_URL": dsn, "PYTHONPATH": str(directory)}
+        self._env = {
+            **os.environ,
+            "DATABASE_URL": dsn,
+            "PYTHONPATH": str(directory),
+            "PATH": f"{bin_dir}{os.pathsep}{os.environ['PATH']}",
+        }
         self._workers: list[list[str]] = []
 
     def run_sql(self, text: str) -> None:
@@ -109,11 +125,43 @@ class Reader:
         elif arguments[:2] == ["-m", "eram.worker"]:
             # Run at the end, when the page has enqueued what there is to run.
             self._workers.append([sys.executable, *arguments])
+        elif arguments[:2] == ["-m", "eram.tick"]:
+            # It runs until it is interrupted; tests/python interrupts it.
+            once = [*arguments, "--once"]
+            done = self._run([sys.executable, *once])
+            assert done.returncode == 0, f"{where}: {done.stderr}"
         elif arguments == ["-m", "eram.dev"]:
             # It runs until it is interrupted; tests/install starts it for real.
             assert self._run([sys.executable, *arguments, "--help"]).returncode == 0, where
         else:
             pytest.fail(f"{where}: nobody executes {line!r}")
+
+    def run_unit(self, text: str, where: str) -> None:
+        unit = configparser.ConfigParser(interpolation=None)
+        unit.read_string(text)
+        assert unit["Service"]["Environment"].startswith("DATABASE_URL=postgresql:")
+        self.run_shell(unit["Service"]["ExecStart"], where)
+
+    def run_crontab(self, text: str, where: str) -> None:
+        """Run each line once, whatever its time."""
+        variable, *lines = text.splitlines()
+        assert variable.startswith("DATABASE_URL=postgresql:")
+        for line in lines:
+            *fields, command = line.split(maxsplit=5)
+            assert len(fields) == 5, where
+            if "psql" in command:
+                # For a second is long enough to see that it works.
+                command = command.replace("'55 seconds'", "'1 second'")
+                done = self._run(["sh", "-c", command])
+                assert (done.returncode, done.stderr) == (0, ""), f"{where}: {done.stderr}"
+            else:
+                self.run_shell(command, where)
+
+    def run_psql(self, text: str, where: str) -> None:
+        path = self._directory / "script.sql"
+        path.write_text(text, encoding="utf-8")
+        done = self._run(["psql", "--no-psqlrc", "--file", str(path), self._dsn])
+        assert (done.returncode, done.stderr) == (0, ""), f"{where}: {done.stderr}"
 
     def keep_toml(self, text: str) -> None:
         settings = tomllib.loads(text)

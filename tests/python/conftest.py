@@ -63,12 +63,12 @@ def settled_server(conn: psycopg.Connection) -> None:
 
 
 class Program:
-    """A worker in a process of its own."""
+    """One of eram's programs, in a process of its own."""
 
-    def __init__(self, arguments: list[str], environ: dict[str, str]) -> None:
+    def __init__(self, module: str, arguments: list[str], environ: dict[str, str]) -> None:
         path = [str(FOLDER), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "eram.worker", *arguments],
+            [sys.executable, "-m", module, *arguments],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path), **environ},
             stderr=subprocess.PIPE,
             text=True,
@@ -115,11 +115,11 @@ class Program:
 
 @pytest.fixture
 def run_program() -> Iterator[Callable[..., Program]]:
-    """Run `python -m eram.worker` with any arguments."""
+    """Run `python -m eram.worker`, or another module, with any arguments."""
     with contextlib.ExitStack() as programs:
 
-        def run(*arguments: str, **environ: str) -> Program:
-            program = Program(list(arguments), environ)
+        def run(*arguments: str, module: str = "eram.worker", **environ: str) -> Program:
+            program = Program(module, list(arguments), environ)
             programs.callback(program.close)
             return program
 

@@ -33,3 +33,15 @@ def wait_for_state(conn: psycopg.Connection, job_id: int, *states: str) -> dict[
     """Wait until a job is in one of the states, and return it."""
     eventually(lambda: job_of(conn, job_id)["state"] in states)
     return job_of(conn, job_id)
+
+
+def schedule_of(conn: psycopg.Connection, name: str) -> dict[str, Any]:
+    """Read an entry of the scheduler table as a dict."""
+    with conn.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+        cursor.execute("select * from eram_schedules where name = %s", (name,))
+        return cursor.fetchone() or {}
+
+
+def value(conn: psycopg.Connection, query: str, *parameters: Any) -> Any:
+    """Return the first value of the first row."""
+    return conn.execute(query, parameters).fetchone()[0]

@@ -35,6 +35,8 @@ class Proxy:
         self._link = link
         self._sockets: list[socket.socket] = []
         self.sent = bytearray()
+        # The process of each session, by the secret that a request to cancel has to know.
+        self.pids: dict[bytes, bytes] = {}
         self.is_broken = False
         _start(self._accept)
 
@@ -74,14 +76,22 @@ class PoolerLink(Link):
     """Gives the client another backend's number than the server's, as poolers do."""
 
     KEY_DATA = b"K\0\0\0\x0c"
+    CANCEL_REQUEST = b"\0\0\0\x10\x04\xd2\x16\x2e"
+    OTHER_PID = (4_000_000).to_bytes(4, "big")
 
     def to_server(self, data):
         self.proxy.sent += data
+        if data.startswith(self.CANCEL_REQUEST):
+            secret = data[12:]
+            return self.CANCEL_REQUEST + self.proxy.pids[secret] + secret
         return data
 
     def to_client(self, data):
         before, key_data, after = data.partition(self.KEY_DATA)
-        return before + key_data + (4_000_000).to_bytes(4, "big") + after[4:] if key_data else data
+        if not key_data:
+            return data
+        self.proxy.pids[after[4:8]] = after[:4]
+        return before + key_data + self.OTHER_PID + after[4:]
 
 
 class CutLink(Link):

@@ -18,17 +18,20 @@ def test_defaults():
     config = read_config(["--allow", "app"], {})
     assert (config.dsn, dict(config.queues), config.allow) == ("", {"default": 10}, ["app"])
     assert (config.poll_interval, config.grace_period, config.log_level) == (1.0, 15.0, "info")
+    assert config.maintenance is True
 
 
 def test_command_line():
     arguments = ["--dsn", "dbname=x", "--queue", "default=10", "--queue", "a=b=2"]
     arguments += ["--allow", "app.jobs", "--allow", "mail", "--poll-interval", "0.5"]
     arguments += ["--grace-period", "0", "--name", "w1", "--log-level", "debug"]
+    arguments += ["--no-maintenance"]
     config = read_config(arguments, {})
     assert (config.dsn, config.name, config.log_level) == ("dbname=x", "w1", "debug")
     assert config.queues == {"default": 10, "a=b": 2}
     assert config.allow == ["app.jobs", "mail"]
     assert (config.poll_interval, config.grace_period) == (0.5, 0)
+    assert config.maintenance is False
 
 
 def test_file(tmp_path):
@@ -39,6 +42,7 @@ def test_file(tmp_path):
         allow = ["app.jobs"]
         poll_interval = 2
         grace_period = 30
+        maintenance = false
         name = "w1"
         log_level = "warning"
         [queues]
@@ -50,12 +54,18 @@ def test_file(tmp_path):
     assert (config.dsn, config.allow, config.name) == ("dbname=x", ["app.jobs"], "w1")
     assert config.queues == {"default": 10, "mail": 2}
     assert (config.poll_interval, config.grace_period, config.log_level) == (2, 30, "warning")
+    assert config.maintenance is False
 
 
 def test_command_line_wins_over_file(tmp_path):
-    path = write(tmp_path, 'dsn = "dbname=x"\nallow = ["app"]\nname = "w1"\n[queues]\nmail = 3\n')
-    config = read_config(["--config", path, "--queue", "default=1", "--dsn", "dbname=z"], {})
+    path = write(
+        tmp_path,
+        'dsn = "dbname=x"\nallow = ["app"]\nname = "w1"\nmaintenance = false\n[queues]\nmail = 3\n',
+    )
+    arguments = ["--config", path, "--queue", "default=1", "--dsn", "dbname=z", "--maintenance"]
+    config = read_config(arguments, {})
     assert (config.dsn, config.queues, config.name) == ("dbname=z", {"default": 1}, "w1")
+    assert config.maintenance is True
 
 
 def test_dsn_from_the_environment():
@@ -101,6 +111,7 @@ def test_worker_without_allowed_modules_names_the_option():
         ("grace_period = 1e9", "must be seconds"),
         ("dsn = 1", "dsn must be a string"),
         ("dsn = 'nonsense'", "dsn cannot be read"),
+        ("maintenance = 0", "maintenance must be true or false, got 0"),
         ("name = 1", "name must be a string"),
         ("log_level = 'loud'", "log_level must be one of"),
         ("allow = [", "cannot be read"),

@@ -11,7 +11,7 @@ import sample_jobs
 from helpers import eventually, job_of, wait_for_state
 
 import eram
-from eram.worker import SAME_SIGNAL_SECONDS
+from eram._program import SAME_SIGNAL_SECONDS
 
 RESCUED_WITHIN_SECONDS = 5
 
@@ -132,6 +132,17 @@ def test_current_folder_can_be_imported_from(conn, dsn, run_program, tmp_path, m
     worker.wait_for_log("registered")
     answer = eram.enqueue(conn, "app_jobs:ping")
     assert wait_for_state(conn, answer.id, "completed")["result"] == "pong"
+
+
+def test_worker_that_leaves_maintenance_to_others(conn, spawn_worker):
+    worker = spawn_worker("--no-maintenance")
+    worker.wait_for_log("finished jobs are kept: completed 1 day")
+    worker.wait_for_log("schedules and maintenance are left to others")
+    answer = sample_jobs.nothing.enqueue(conn)
+    wait_for_state(conn, answer.id, "completed")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert conn.execute("select count(*) from eram_schedules").fetchone() == (0,)
 
 
 def test_options_come_from_a_file(conn, dsn, run_program, tmp_path):
