@@ -13,7 +13,7 @@ as $$
         'Etc/UTC',
         null::jsonb,
         null::text,
-        defaults.options::jsonb,
+        defaults.options,
         null::interval,
         defaults.missed,
         true,
@@ -30,8 +30,9 @@ as $$
                 'prune',
                 '30 seconds',
                 'once',
-                '{"limit": 10000, "max_age": {
-                    "completed": "1 day", "cancelled": "1 day", "discarded": "7 days"}}'
+                jsonb_build_object(
+                    'limit', _eram_default_prune_limit(),
+                    'max_age', _eram_default_max_age())
             ),
             ('lifeline', '60 seconds', 'once', '{"rescue_after": "1 hour"}'),
             -- One that was missed at night would come in the morning.
@@ -90,8 +91,9 @@ create or replace function eram_schedule_maintenance(
     set search_path from current
 as $$
 declare
-    c_tasks constant text[] := '{prune,lifeline,reindexer}';
-    v_entry eram_schedules;
+    c_tasks constant text[]     := '{prune,lifeline,reindexer}';
+    v_entry       eram_schedules;
+    v_next_run_at timestamptz;
 begin
     if task is null or task <> all (c_tasks) then
         raise exception using
@@ -124,7 +126,11 @@ begin
 
     delete from eram_unscheduled as unscheduled
     where unscheduled.name = v_entry.name;
-    return _eram_put_schedule(v_entry);
+    v_next_run_at := _eram_put_schedule(v_entry);
+    if task = 'prune' then
+        perform _eram_note_removals();
+    end if;
+    return v_next_run_at;
 end;
 $$;
 

@@ -105,7 +105,8 @@ def test_cron_times_are_exact(ticker):
     due = value(ticker, "select date_trunc('minute', clock_timestamp())")
     ticker.execute("update eram_schedules set next_run_at = %s", [due])
     tick(ticker, 0)
-    assert scheduled_for(ticker) == [due]
+    # The later one if a minute has just begun.
+    assert scheduled_for(ticker)[0] in (due, due + MINUTE)
     now = value(ticker, NOW)
     seen = entry(ticker, "mail")
     assert (seen.next_run_at.second, seen.next_run_at.microsecond) == (0, 0)
@@ -501,6 +502,7 @@ def test_ticks_in_one_transaction_lose_no_command(ticker, done, block):
         schedule_sql(ticker, name, f"insert into done values ('{name}')")
     make_due(ticker, "mail", *names)
     ticker.execute(block.format("select * from eram_tick()"))
+    assert column(ticker, done) == []
     assert value(ticker, JOB_COUNT) == 1
     wait_until(lambda: tick(ticker) and len(column(ticker, done)) == 3, "all commands", seconds=5)
     assert sorted(column(ticker, done)) == sorted(names)
