@@ -42,6 +42,7 @@ GROUPS = {
     "For tickers": [
         "eram_tick",
         "eram_run",
+        "eram_begin_command",
         "eram_run_command",
         "eram_finish_command",
     ],

@@ -144,11 +144,16 @@ def fingerprint(conn: psycopg.Connection, schema: str) -> dict[str, object]:
         conn.execute("select set_config('search_path', %s, true)", [quoted])
         found = [row for query in QUERIES for row in conn.execute(query)]
     qualification = re.compile(rf"(?<![\w.]){re.escape(quoted)}\.")
+    path = f"{quoted}, pg_temp"
     described: dict[str, object] = {}
     for what, said in found:
         if settings := said.get("proconfig"):
-            own = f"search_path={quoted}, pg_temp"
+            own = f"search_path={path}"
             said["proconfig"] = ["(its own)" if item == own else item for item in settings]
+        elif body := said.get("prosrc"):
+            # A procedure cannot pin its path, and sets it.
+            literal = path.replace("'", "''")
+            said["prosrc"] = body.replace(f"'{literal}'", "(its own)")
         described[qualification.sub("", what)] = said
     return described
 

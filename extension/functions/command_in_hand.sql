@@ -42,15 +42,17 @@ create or replace function _eram_run_in_hand(run_id bigint)
 as $$
 declare
     v_class integer := 'eram_schedule_runs'::regclass::oid::integer;
-    v_key   integer := (run_id % 2147483647)::integer;
+    v_key   integer := _eram_command_key(run_id);
 begin
     if _eram_holds_lock(v_class, v_key) then
         perform eram_finish_command(run_id, 'the command was cancelled or ran into a timeout');
-    else
-        perform pg_advisory_lock(v_class, v_key);
+        perform pg_advisory_unlock(v_class, v_key);
+    elsif pg_try_advisory_lock(v_class, v_key) then
         perform eram_run_command(run_id);
+        perform pg_advisory_unlock(v_class, v_key);
+    else
+        perform eram_finish_command(run_id, 'the command was not run: its lock is another''s');
     end if;
-    perform pg_advisory_unlock(v_class, v_key);
     perform _eram_take_in_hand(null);
 end;
 $$;

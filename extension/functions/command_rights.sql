@@ -24,8 +24,8 @@ create or replace function _eram_may_run_commands(are_top_level boolean)
 as $$
     select case
         when are_top_level then session_user = tables.owner and _eram_invoker() = tables.owner
-        else pg_has_role(session_user, tables.owner, 'member')
-            and pg_has_role(_eram_invoker(), tables.owner, 'member')
+        else pg_has_role(session_user, tables.owner, 'usage')
+            and pg_has_role(_eram_invoker(), tables.owner, 'usage')
     end
     from (
         select pg_get_userbyid(relations.relowner) as owner
@@ -60,8 +60,8 @@ as $$
     select jsonb_object_agg(settings.name, settings.setting)
     from pg_catalog.pg_settings as settings
     where
-        settings.context = 'user'
-        and settings.name !~ '^(transaction_|search_path$)';
+        settings.context in ('user', 'superuser')
+        and settings.name !~ '^(transaction_(isolation|read_only|deferrable)|search_path)$';
 $$;
 
 create or replace function _eram_restore_settings(before jsonb)
@@ -91,7 +91,9 @@ begin
     for v_cursor in
         select cursors.name
         from pg_catalog.pg_cursors as cursors
-        where cursors.is_holdable
+        where
+            cursors.is_holdable
+            and cursors.creation_time >= statement_timestamp()
     loop
         -- Dynamic, because a cursor is closed by its name.
         execute format('close %I', v_cursor);

@@ -57,9 +57,42 @@ begin
 end;
 $$;
 
+create or replace function _eram_command_key(run_id bigint)
+    returns integer
+    language sql
+    immutable
+    set search_path from current
+as $$
+    select (run_id % 2147483647)::integer;
+$$;
+
+create or replace function _eram_is_command_held(run_id bigint)
+    returns boolean
+    language sql
+    volatile
+    set search_path from current
+as $$
+    select exists (
+        select
+        from pg_catalog.pg_locks as locks
+        where
+            locks.locktype = 'advisory'
+            and locks.database = (
+                select databases.oid
+                from pg_catalog.pg_database as databases
+                where databases.datname = current_database()
+            )
+            and locks.classid = 'eram_schedule_runs'::regclass::oid
+            and locks.objid = _eram_command_key(run_id)::oid
+            and locks.objsubid = 2
+            and locks.granted
+    );
+$$;
+
 -- SQL shows by the lock of its transaction that it is being run, however long it takes; what runs
--- at top level is past its timeout by a minute. What is locked is passed over: others' ticks do the
--- same, each with entries locked already.
+-- at top level by a lock of its session, and without one it is past its timeout by a minute, or
+-- older than the server. What is locked is passed over: others' ticks do the same, each with
+-- entries locked already.
 create or replace function _eram_end_lost_commands()
     returns void
     language plpgsql
@@ -67,14 +100,21 @@ create or replace function _eram_end_lost_commands()
     set search_path from current
 as $$
 declare
-    v_run eram_schedule_runs;
+    v_minute_ago timestamptz := clock_timestamp() - interval '1 minute';
+    v_run        eram_schedule_runs;
 begin
     for v_run in
         select runs.*
         from eram_schedule_runs as runs
         where
-            runs.taken_at < clock_timestamp() - interval '1 minute'
-                - case when runs.is_top_level then runs.timeout else interval '0' end
+            runs.taken_at < v_minute_ago
+            and case
+                when not runs.is_top_level then true
+                when runs.begun_at is not null
+                then runs.begun_at < v_minute_ago and not _eram_is_command_held(runs.id)
+                else runs.taken_at
+                    < greatest(v_minute_ago - runs.timeout, pg_postmaster_start_time())
+            end
         order by runs.id
         limit 10
         for update skip locked
@@ -173,6 +213,41 @@ comment on function eram_run_command is
     'Run an SQL command of a schedule that eram_tick() has handed out, with the rights of eram''s '
     'owner. Its effects and the record that it was run are one transaction. Returns whether it '
     'succeeded; the error is in eram_schedules. Null when the run is being run or is over.';
+
+create or replace function eram_begin_command(run_id bigint)
+    returns boolean
+    language plpgsql
+    volatile
+    security definer
+    set search_path from current
+as $$
+declare
+    v_run eram_schedule_runs;
+begin
+    perform _eram_check_may_run_commands();
+
+    update eram_schedule_runs as runs
+    set begun_at = clock_timestamp()
+    where
+        runs.id = run_id
+        and runs.taken_at is not null
+    returning * into v_run;
+
+    return v_run.id is not null
+        and (
+            not v_run.is_top_level
+            or pg_try_advisory_lock(
+                'eram_schedule_runs'::regclass::oid::integer,
+                _eram_command_key(run_id))
+        );
+end;
+$$;
+
+comment on function eram_begin_command is
+    'Say that this session, on a direct connection, is about to run a command that eram_tick() has '
+    'handed out: when it ends before eram_finish_command() was called, that is noticed a minute '
+    'after the beginning, instead of after the timeout. Returns false when the command must not be '
+    'run any more.';
 
 create or replace function eram_finish_command(run_id bigint, error text default null)
     returns boolean

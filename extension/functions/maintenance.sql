@@ -45,28 +45,13 @@ as $$
     ) as defaults (action, schedule, missed, options);
 $$;
 
--- What is missing is made, unless an administrator has removed it, or is making it himself.
-create or replace function _eram_make_maintenance()
-    returns void
+create or replace function _eram_missing_maintenance()
+    returns setof eram_schedules
     language sql
-    volatile
+    stable
     set search_path from current
 as $$
-    insert into eram_schedules (
-        name, action, schedule, timezone, options, missed, allows_overlap, next_run_at, inserted_at)
-    select
-        defaults.name,
-        defaults.action,
-        defaults.schedule,
-        defaults.timezone,
-        defaults.options,
-        defaults.missed,
-        defaults.allows_overlap,
-        _eram_next_run(
-            defaults.schedule,
-            defaults.timezone,
-            date_trunc('second', clock_timestamp())),
-        defaults.inserted_at
+    select defaults.*
     from _eram_default_maintenance() as defaults
     where
         not exists (
@@ -74,8 +59,47 @@ as $$
         )
         and not exists (
             select from eram_unscheduled as unscheduled where unscheduled.name = defaults.name
-        )
+        );
+$$;
+
+-- What is missing is made, unless an administrator has removed it. Administrators do so under a
+-- lock, for whose end no tick waits: theirs may be a long transaction.
+create or replace function _eram_make_maintenance(may_wait boolean)
+    returns void
+    language plpgsql
+    volatile
+    set search_path from current
+as $$
+declare
+    v_class integer := 'eram_unscheduled'::regclass::oid::integer;
+begin
+    if not exists (select from _eram_missing_maintenance()) then
+        return;
+    elsif may_wait then
+        perform pg_advisory_xact_lock(v_class, 0);
+    elsif not pg_try_advisory_xact_lock(v_class, 0) then
+        return;
+    end if;
+
+    -- Looked for again: what the lock was waited for is seen by now.
+    insert into eram_schedules (
+        name, action, schedule, timezone, options, missed, allows_overlap, next_run_at, inserted_at)
+    select
+        missing.name,
+        missing.action,
+        missing.schedule,
+        missing.timezone,
+        missing.options,
+        missing.missed,
+        missing.allows_overlap,
+        _eram_next_run(
+            missing.schedule,
+            missing.timezone,
+            date_trunc('second', clock_timestamp())),
+        missing.inserted_at
+    from _eram_missing_maintenance() as missing
     on conflict do nothing;
+end;
 $$;
 
 create or replace function eram_schedule_maintenance(
@@ -104,9 +128,11 @@ begin
             hint = format('The tasks are %s.', array_to_string(c_tasks, ', '));
     end if;
 
+    perform _eram_make_maintenance(may_wait => true);
     select schedules.* into v_entry
     from eram_schedules as schedules
-    where schedules.name = 'eram:' || task;
+    where schedules.name = 'eram:' || task
+    for update;
 
     if not found then
         select defaults.* into v_entry
@@ -128,7 +154,7 @@ begin
     where unscheduled.name = v_entry.name;
     v_next_run_at := _eram_put_schedule(v_entry);
     if task = 'prune' then
-        perform _eram_note_removals();
+        perform _eram_note_removals(may_wait => true);
     end if;
     return v_next_run_at;
 end;

@@ -108,10 +108,10 @@ begin
 end;
 $$;
 
--- Carries out an entry that is due, and advances it. Returns false when it is to be tried again,
--- because the error will pass.
+-- Carries out an entry that is due, and advances it, unless it is to be tried again because the
+-- error will pass.
 create or replace function _eram_run_entry(entry eram_schedules, now timestamptz)
-    returns boolean
+    returns void
     language plpgsql
     volatile
     set search_path from current
@@ -140,7 +140,9 @@ begin
                 case entry.missed when 'all' then c_most_missed else 1 end);
         end if;
         v_latest := v_occurrences[cardinality(v_occurrences)];
-        v_next_run_at := _eram_next_run(entry.schedule, entry.timezone, v_latest);
+        v_next_run_at := coalesce(
+            _eram_next_run(entry.schedule, entry.timezone, v_latest),
+            _eram_next_run(entry.schedule, entry.timezone, now));
 
         v_is_run := _eram_may_start(entry)
             and (entry.missed <> 'skip' or v_latest > now - interval '1 minute');
@@ -179,6 +181,5 @@ begin
     if v_problem is not null then
         perform _eram_record_problem(entry.name, v_problem);
     end if;
-    return v_is_over;
 end;
 $$;

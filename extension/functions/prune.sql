@@ -161,7 +161,7 @@ declare
     c_budget constant interval := interval '500 milliseconds';
     v_pruned record;
 begin
-    perform _eram_note_removals();
+    perform _eram_note_removals(may_wait => false);
 
     select * into v_pruned
     from _eram_prune(

@@ -54,7 +54,7 @@ begin
             interval '0');
 
     if max_age is not null then
-        perform _eram_note_removals();
+        perform _eram_note_removals(may_wait => true);
     end if;
 end;
 $$;

@@ -29,13 +29,23 @@ as $$
         where _eram_cutoff(settings.max_age, 'completed', now()) = now());
 $$;
 
--- Whoever changes a setting that can be 0 calls this after it; the prune does it as well.
-create or replace function _eram_note_removals()
+-- Whoever changes a setting that can be 0 calls this after it; the prune does it as well, but waits
+-- for no administrator's transaction.
+create or replace function _eram_note_removals(may_wait boolean)
     returns void
-    language sql
+    language plpgsql
     volatile
     set search_path from current
 as $$
+declare
+    v_class integer := 'eram_removals'::regclass::oid::integer;
+begin
+    if may_wait then
+        perform pg_advisory_xact_lock(v_class, 0);
+    elsif not pg_try_advisory_xact_lock(v_class, 0) then
+        return;
+    end if;
+
     -- Settings and copy are read in one statement, so that they are of one moment.
     delete from eram_removals as removals
     where removals.queue <> all (_eram_removing_queues());
@@ -45,6 +55,7 @@ as $$
     from unnest(_eram_removing_queues()) as queues (name)
     where not exists (select from eram_removals as removals where removals.queue = queues.name)
     on conflict do nothing;
+end;
 $$;
 
 -- Completes, without a trace, those of the runs whose queue keeps no completed job.

@@ -3,7 +3,7 @@
 
 do $create$
 declare
-    v_body text := $body$
+    v_body   text := $body$
 declare
     v_end     timestamptz;
     v_tick    record;
@@ -46,17 +46,18 @@ begin
     end loop;
 end;
     $body$;
+    v_create text := $procedure$
+create or replace procedure <schema>.eram_run(duration interval default '0')
+    language plpgsql
+as <body>
+    $procedure$;
 begin
     v_body := replace(
         v_body,
         '<path>',
         quote_literal(format('%I, pg_temp', current_schema())));
-    execute format(
-        'create or replace procedure %I.eram_run(duration interval default %L) '
-        'language plpgsql as %L',
-        current_schema(),
-        '0',
-        v_body);
+    v_create := replace(v_create, '<schema>', quote_ident(current_schema()));
+    execute replace(v_create, '<body>', quote_literal(v_body));
 end;
 $create$;
 

@@ -43,6 +43,8 @@ declare
     v_name       text := name;
     v_is_removed boolean;
 begin
+    perform _eram_make_maintenance(may_wait => true);
+
     delete from eram_schedules as schedules
     where schedules.name = v_name;
     v_is_removed := found;
@@ -74,7 +76,7 @@ declare
     v_name      text := name;
     v_is_paused boolean;
 begin
-    perform _eram_make_maintenance();
+    perform _eram_make_maintenance(may_wait => true);
 
     select schedules.is_paused into v_is_paused
     from eram_schedules as schedules
@@ -112,7 +114,7 @@ declare
     v_name  text := name;
     v_entry eram_schedules;
 begin
-    perform _eram_make_maintenance();
+    perform _eram_make_maintenance(may_wait => true);
 
     select schedules.* into v_entry
     from eram_schedules as schedules
@@ -152,7 +154,7 @@ declare
     v_entry  eram_schedules;
     v_result record;
 begin
-    perform _eram_make_maintenance();
+    perform _eram_make_maintenance(may_wait => true);
 
     select schedules.* into v_entry
     from eram_schedules as schedules

@@ -64,9 +64,18 @@ declare
     v_timezone    text := _eram_check_timezone(coalesce(entry.timezone, 'UTC'));
     v_missed      text := coalesce(entry.missed, 'once');
     v_now         timestamptz := clock_timestamp();
+    v_is_changed  boolean;
     v_next_run_at timestamptz;
 begin
     perform _eram_check_missed(v_missed);
+
+    v_is_changed := exists (
+        select
+        from eram_schedules as schedules
+        where
+            schedules.name = entry.name
+            and (schedules.action <> entry.action or schedules.options <> entry.options)
+    );
 
     insert into eram_schedules as schedules (
         name, action, schedule, timezone, job, command, options, timeout, missed, allows_overlap,
@@ -89,12 +98,29 @@ begin
         next_run_at = case
             when schedules.is_paused then null
             when schedules.schedule = excluded.schedule
-                and schedules.timezone = excluded.timezone
-            then schedules.next_run_at
+                and (
+                    schedules.timezone = excluded.timezone
+                    or _eram_schedule_interval(excluded.schedule) is not null
+                )
+            -- Never later than from now: a clock that ran ahead must not stop it for ever.
+            then least(schedules.next_run_at, excluded.next_run_at)
             else excluded.next_run_at
         end
     returning schedules.next_run_at into v_next_run_at;
 
+    -- What is due already and not begun is run as it is declared now, or not at all.
+    if v_is_changed and entry.command is null then
+        perform _eram_forget_commands(entry.name);
+    elsif entry.command is not null then
+        update eram_schedule_runs as runs
+        set
+            command = entry.command,
+            is_top_level = entry.action = 'top_level',
+            timeout = entry.timeout
+        where
+            runs.name = entry.name
+            and runs.taken_at is null;
+    end if;
     return v_next_run_at;
 end;
 $$;
@@ -144,18 +170,19 @@ create or replace function _eram_schedule_name(entry eram_schedules)
 as $$
 declare
     v_handler  text := entry.job ->> 'handler';
+    v_schedule text := _eram_check_schedule(entry.schedule);
     v_timezone text := _eram_check_timezone(coalesce(entry.timezone, 'UTC'));
 begin
     return concat_ws(
         ' ',
         left(v_handler, 100),
-        left(_eram_check_schedule(entry.schedule), 100),
+        left(v_schedule, 100),
         case when v_timezone not in ('UTC', 'Etc/UTC') then v_timezone end,
         case
             when entry.job - 'handler' <> '{"args": {}}'
                 or length(v_handler) > 100
-                or length(entry.schedule) > 100
-            then left(md5(entry.job::text || entry.schedule), 8)
+                or length(v_schedule) > 100
+            then left(md5(entry.job::text || v_schedule), 8)
         end);
 end;
 $$;

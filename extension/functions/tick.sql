@@ -1,6 +1,7 @@
 -- The tick: whatever is due is done, once, by whoever comes first. An entry is locked, carried out
--- and advanced in one transaction; what another ticker has locked is passed over. Entries are taken
--- one by one, because a cursor would lock several while the first is carried out.
+-- and advanced in one transaction; what another ticker has locked is passed over. Entries are
+-- locked one by one, because a cursor would lock several while the first is carried out. A tick
+-- waits for nobody.
 
 create or replace function eram_tick(
     max_commands   integer default null,
@@ -25,9 +26,10 @@ declare
     v_max_commands integer          := coalesce(max_commands, 1000);
     v_in_hand      eram_schedule_runs;
     v_actions      text[]           := '{job,prune,lifeline}';
-    v_postponed    text[]           := '{}';
+    v_name         text;
     v_entry        eram_schedules;
     v_run          eram_schedule_runs;
+    v_entry_count  integer          := 0;
     v_count        integer          := 0;
     v_rescued      bigint;
 begin
@@ -68,7 +70,7 @@ begin
                 message = format('the rescue of jobs failed: %s', sqlerrm),
                 hint = 'The next tick tries again.';
     end;
-    perform _eram_make_maintenance();
+    perform _eram_make_maintenance(may_wait => false);
 
     if v_max_commands > 0 and _eram_may_run_commands(are_top_level => false) then
         v_actions := v_actions || 'sql'::text;
@@ -77,22 +79,28 @@ begin
         end if;
     end if;
 
-    loop
-        select schedules.* into v_entry
+    -- Found once, then locked one by one: each look from the front would pass over all the versions
+    -- that an old snapshot keeps. All of them, since others may hold the first hundreds.
+    foreach v_name in array array(
+        select schedules.name
         from eram_schedules as schedules
         where
             schedules.next_run_at <= v_now
             and schedules.action = any (v_actions)
-            and schedules.name <> all (v_postponed)
         order by schedules.next_run_at
-        limit 1
+    ) loop
+        select schedules.* into v_entry
+        from eram_schedules as schedules
+        where
+            schedules.name = v_name
+            and schedules.next_run_at <= v_now
+            and schedules.action = any (v_actions)
         for update skip locked;
 
-        exit when not found or v_count >= c_most_entries;
-        v_count := v_count + 1;
-        if not _eram_run_entry(v_entry, v_now) then
-            v_postponed := v_postponed || v_entry.name;
-        end if;
+        continue when not found;
+        perform _eram_run_entry(v_entry, v_now);
+        v_entry_count := v_entry_count + 1;
+        exit when v_entry_count >= c_most_entries;
     end loop;
 
     select min(upcoming.next_run_at) into next_tick_at
@@ -120,8 +128,10 @@ begin
         end);
     next_tick_at := greatest(next_tick_at, v_now);
 
-    perform _eram_end_lost_commands();
-    v_count := 0;
+    -- What it says is for those who may know of commands.
+    if _eram_may_run_commands(are_top_level => false) then
+        perform _eram_end_lost_commands();
+    end if;
     while v_count < v_max_commands and 'sql' = any (v_actions) loop
         -- Of each schedule the first alone, until it is over: two that rebuild indexes of one table
         -- would end in a deadlock.

@@ -71,6 +71,7 @@ create table eram_schedule_runs (
     is_top_level  boolean     not null,
     timeout       interval    not null,
     taken_at      timestamptz,
+    begun_at      timestamptz,
 
     constraint eram_schedule_runs_pkey primary key (id)
 );
@@ -83,6 +84,8 @@ comment on column eram_schedule_runs.command is 'The SQL to run.';
 comment on column eram_schedule_runs.is_top_level is
     'Whether it must be run outside of any transaction block.';
 comment on column eram_schedule_runs.taken_at is 'When a ticker took it to run it.';
+comment on column eram_schedule_runs.begun_at is
+    'When a session began to run it that holds a lock as long as it lives.';
 
 -- An install script must not make rows, so the first tick makes those of maintenance. What an
 -- administrator has removed must not come back with the second.

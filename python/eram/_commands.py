@@ -35,6 +35,8 @@ LONGEST_BACKOFF_SECONDS = 5.0
 LONGEST_CONNECTING_SECONDS = 30.0
 CANCEL_SECONDS = 2.0
 CANCEL_AGAIN_SECONDS = 0.2
+# How long the server may be late with a timeout before the client acts.
+SERVER_FIRST_SECONDS = 1.0
 
 _STOPPED = "its ticker was stopped"
 
@@ -95,12 +97,14 @@ class CommandRunner:
 
     def _run(self, command: Command) -> None:
         try:
-            start = time.monotonic()
-            error = self._execute(command)
-            seconds = time.monotonic() - start
-            self.run_count += 1
-            self.failure_count += error is not None
-            self._report(command, error)
+            # Its session is closed after the report: a lock of it tells the server that it is run.
+            with contextlib.ExitStack() as sessions:
+                start = time.monotonic()
+                error = self._execute(command, sessions)
+                seconds = time.monotonic() - start
+                self.run_count += 1
+                self.failure_count += error is not None
+                self._report(command, error)
             if error is None:
                 logger.info('ran the command of schedule "%s" in %.1f s', command.schedule, seconds)
         # The server will take it for lost.
@@ -117,26 +121,28 @@ class CommandRunner:
             self._command = None
             self._on_ended()
 
-    def _execute(self, command: Command) -> str | None:
+    def _execute(self, command: Command, sessions: contextlib.ExitStack) -> str | None:
         """Run a command, and say what went wrong."""
         try:
             session = self._connect()
         except psycopg.Error as error:
             return f"there was no connection to run the command: {brief(error)}"
-        with contextlib.closing(session.conn) as conn:
-            self._conn = conn
-            try:
-                return self._execute_in(session, command)
-            except psycopg.errors.QueryCanceled as error:
-                why = f" ({_STOPPED})" if self._is_cancelled.is_set() else ""
-                return brief(error) + why
-            except psycopg.Error as error:
-                return brief(error)
-            # What psycopg cannot read, for example.
-            except Exception as error:
-                return _wording.in_words(error)
-            finally:
-                self._conn = None
+        self._conn = sessions.enter_context(contextlib.closing(session.conn))
+        try:
+            return self._execute_in(session, command)
+        except psycopg.errors.QueryCanceled as error:
+            why = f" ({_STOPPED})" if self._is_cancelled.is_set() else ""
+            return brief(error) + why
+        except psycopg.Error as error:
+            return brief(error)
+        # What psycopg cannot read, for example.
+        except Exception as error:
+            return _wording.in_words(error)
+        finally:
+            if session.conn.info.transaction_status != TransactionStatus.IDLE:
+                # What it has locked may be what the report needs.
+                session.conn.close()
+            self._conn = None
 
     def _connect(self) -> Session:
         backoff = Backoff(longest_seconds=LONGEST_BACKOFF_SECONDS)
@@ -151,16 +157,17 @@ class CommandRunner:
     def _execute_in(self, session: Session, command: Command) -> str | None:
         conn = session.conn
         conn.add_notice_handler(lambda notice: _log_warning(command, notice))
-        timeout = command.timeout_milliseconds
+        seconds = command.timeout_milliseconds / 1000
         if session.is_direct:
-            set_command_limits(conn, timeout_milliseconds=timeout)
-            limit: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-        else:
-            # A setting would be another client's, so it is us who keep the time.
-            limit = _time_limit(conn, timeout / 1000)
+            set_command_limits(conn, timeout_milliseconds=command.timeout_milliseconds)
+            # The server keeps the time of each statement, and a command may be several.
+            seconds += SERVER_FIRST_SECONDS
+            row = conn.execute(_sql.BEGIN_COMMAND, (command.run_id,)).fetchone()
+            if not row or not row[0]:
+                return "the command was not begun: the server had given it up"
         if self._is_cancelled.is_set():
             return f"the command was not begun: {_STOPPED}"
-        with limit:
+        with _time_limit(conn, seconds):
             # Not prepared, because it may be several statements.
             cursor = conn.execute(command.text.encode(), prepare=False)
         if conn.info.transaction_status != TransactionStatus.IDLE:
@@ -201,23 +208,28 @@ def _has_failed(cursor: psycopg.Cursor[Any]) -> bool:
 @contextlib.contextmanager
 def _time_limit(conn: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
     """Cancel what a connection does when it takes too long."""
-    is_over = threading.Event()
+    is_late, is_over = threading.Event(), threading.Event()
 
-    def end() -> None:
-        is_over.set()
-        _cancel(conn)
+    def watch() -> None:
+        if not is_over.wait(seconds):
+            is_late.set()
+        # Again and again, for a cancel between two statements is lost.
+        while not is_over.is_set():
+            _cancel(conn)
+            is_over.wait(CANCEL_AGAIN_SECONDS)
 
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
+    watcher = threading.Thread(target=watch, name="eram-command-limit", daemon=True)
+    watcher.start()
     try:
         yield
     except psycopg.errors.QueryCanceled as error:
-        if is_over.is_set():
+        if is_late.is_set():
             raise psycopg.errors.QueryCanceled("canceling statement due to its timeout") from error
         raise
     finally:
-        timer.cancel()
+        is_over.set()
+        # A cancel on its way must not meet what comes next.
+        watcher.join()
 
 
 def _cancel(conn: psycopg.Connection[Any]) -> None:

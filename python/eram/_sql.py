@@ -39,6 +39,7 @@ TICK: LiteralString = (
     " run_id, command, schedule, ceil(1000 * extract(epoch from timeout))::bigint"
     " from eram_tick(%s::integer)"
 )
+BEGIN_COMMAND: LiteralString = "select eram_begin_command(%s::bigint)"
 FINISH_COMMAND: LiteralString = "select eram_finish_command(%s::bigint, %s::text)"
 
 # The time until the next job is due is taken on the server, whose clock alone counts.

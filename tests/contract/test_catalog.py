@@ -226,6 +226,7 @@ OBVIOUS = {
 }
 
 API = {
+    "eram_begin_command": "run_id bigint",
     "eram_cancel_job": "id bigint, reason text, run integer",
     "eram_check": "",
     "eram_complete_jobs": "ids bigint[], runs integer[], results jsonb[]",

@@ -378,19 +378,18 @@ def test_what_becomes_of_an_entry_does_not_touch_what_runs(owner, open_as, what)
 
 @pytest.mark.parametrize("is_top_level", [False, True])
 def test_a_command_that_nobody_reports(owner, is_top_level):
-    schedule_sql(
-        owner, "lost", MARK.format("lost"), is_top_level=is_top_level, timeout="10 minutes"
-    )
+    schedule_sql(owner, "lost", MARK.format("lost"), is_top_level=is_top_level, timeout="1 second")
     make_due(owner, "lost")
     (given,) = handed_out(owner, 10)
     age = "update eram_schedule_runs set taken_at = now() - %s::interval"
-    owner.execute(age, ["10 minutes 50 seconds" if is_top_level else "50 seconds"])
+    if not is_top_level:
+        owner.execute(age, ["50 seconds"])
     tick(owner, 0)
     assert value(owner, RUNS) == 1
     make_due(owner, "lost")
     assert handed_out(owner, 10) == []
 
-    owner.execute(age, ["11 minutes 5 seconds" if is_top_level else "65 seconds"])
+    owner.execute(age, ["65 seconds"])
     tick(owner, 0)
     assert value(owner, RUNS) == 0
     assert "was not reported" in entry(owner, "lost").last_error
@@ -403,13 +402,82 @@ def test_a_command_that_nobody_reports(owner, is_top_level):
     assert entry(owner, "lost").last_error is None
 
 
-def test_a_lost_command_is_noticed_by_who_may_not_run_any(home, owner, open_as):
+def test_what_was_taken_before_the_server_started_is_lost(owner):
+    schedule_sql(owner, "lost", "vacuum", is_top_level=True, timeout="20 days")
+    make_due(owner, "lost")
+    assert len(handed_out(owner, 10)) == 1
+    owner.execute("update eram_schedule_runs set taken_at = '2020-01-01'")
+    tick(owner, 0)
+    assert "was not reported" in entry(owner, "lost").last_error
+
+
+def test_a_top_level_command_is_lost_with_the_session_that_began_it(owner, open_as):
+    runner = open_as()
+    schedule_sql(owner, "lost", "vacuum", is_top_level=True, timeout="20 days")
+    make_due(owner, "lost")
+    (given,) = handed_out(owner, 10)
+    assert call(runner, "eram_begin_command", run_id=given.run_id) is True
+    owner.execute("update eram_schedule_runs set taken_at = '2020-01-01', begun_at = '2020-01-01'")
+    tick(owner, 0)
+    assert value(owner, RUNS) == 1
+    runner.close()
+    wait_until(lambda: tick(owner, 0) and value(owner, RUNS) == 0, "its end is noticed")
+    assert "was not reported" in entry(owner, "lost").last_error
+    assert call(owner, "eram_begin_command", run_id=given.run_id) is False
+
+
+def test_of_a_lost_command_only_those_hear_who_may_run_it(home, owner, open_as):
     schedule_sql(owner, "lost", MARK.format("lost"))
     make_due(owner, "lost")
     assert len(handed_out(owner, 10)) == 1
     owner.execute("update eram_schedule_runs set taken_at = now() - interval '5 hours'")
-    tick(open_as(home.worker))
-    assert "was not reported" in entry(owner, "lost").last_error
+    worker = open_as(home.worker)
+    notices = []
+    worker.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+    tick(worker)
+    assert notices == []
+    assert value(owner, RUNS) == 1
+
+
+def test_a_lock_of_another_holds_up_no_ticker(owner, open_as):
+    schedule_sql(owner, "one", MARK.format("one"))
+    make_due(owner, "one")
+    tick(owner)
+    query = "select pg_advisory_lock('eram_schedule_runs'::regclass::oid::int, id::int)"
+    open_as().execute(query + " from eram_schedule_runs")
+    owner.execute("set lock_timeout = '5s'")
+    tick(owner)
+    owner.execute("reset lock_timeout")
+    assert "another's" in entry(owner, "one").last_error
+
+
+def test_a_cursor_of_the_ticker_stays_open(owner):
+    owner.execute("declare kept cursor with hold for select 7")
+    schedule_sql(owner, "one", MARK.format("one"))
+    make_due(owner, "one")
+    owner.execute("call eram_run()")
+    assert value(owner, "fetch kept") == 7
+
+
+def test_what_waits_is_run_as_it_is_declared_by_then(owner):
+    schedule_sql(owner, "one", MARK.format("old"))
+    schedule_sql(owner, "other", MARK.format("other"))
+    for name in ("one", "other"):
+        call(owner, "eram_run_schedule", name=name)
+    schedule_sql(owner, "one", MARK.format("new"))
+    call(owner, "eram_schedule", name="other", schedule="1 hour", handler="app:run")
+    owner.execute("call eram_run()")
+    assert column(owner, DONE) == ["new"]
+
+
+@pytest.mark.parametrize("setting", ["search_path = public", "statement_timeout = 1000"])
+def test_a_setting_does_not_outlive_its_command(owner, setting):
+    name, _, _ = setting.partition(" ")
+    before = value(owner, "select current_setting(%s)", name)
+    schedule_sql(owner, "setting", f"set {setting}")
+    make_due(owner, "setting")
+    owner.execute("call eram_run()")
+    assert value(owner, "select current_setting(%s)", name) == before
 
 
 def test_a_command_that_waits_for_its_turn_is_not_lost(owner, open_as):

@@ -829,13 +829,11 @@ def test_a_change_of_maintenance_keeps_phase_pause_and_history(shared):
 
 
 def test_an_administrator_who_is_faster_than_the_first_tick(shared, connect):
-    admin, ticker = connect(autocommit=False), connect()
+    admin = connect(autocommit=False)
     call(admin, "eram_schedule_maintenance", task="prune", schedule="10 minutes")
-    threads = Threads()
-    threads.start(lambda: tick(ticker, 0))
-    wait_for_lock_wait(shared, ticker)
+    tick(shared, 0)
     admin.commit()
-    threads.join(10)
+    tick(shared, 0)
     assert maintenance(shared)["eram:prune"][0] == "10 minutes"
 
 
@@ -854,3 +852,58 @@ def test_maintenance_is_done(shared):
     for name in MAINTENANCE[:2]:
         assert entry(shared, name).run_count == 1
         assert entry(shared, name).last_error is None
+
+
+@pytest.mark.parametrize("every", ["30 seconds", "0 3 * * *"])
+def test_a_clock_that_ran_ahead_stops_no_entry_that_is_declared_again(shared, every):
+    wanted = schedule(shared, "ahead", every)
+    shared.execute("update eram_schedules set next_run_at = '2136-01-01'")
+    assert schedule(shared, "ahead", every) - wanted < dt.timedelta(minutes=1)
+
+
+def test_the_zone_of_an_interval_does_not_change_its_phase(shared):
+    schedule(shared, "interval", "1 hour")
+    due_at = make_due(shared, "interval")
+    assert schedule(shared, "interval", "1 hour", timezone="Europe/Berlin") == due_at
+
+
+def test_a_name_made_of_an_entry_is_that_of_what_it_means(shared):
+    for every in ("0 8 * jan *", "0  8 * JAN *"):
+        schedule(shared, None, every, args={"x": 1})
+    assert value(shared, "select count(*) from eram_schedules") == 1
+
+
+def test_changes_of_one_maintenance_task_at_a_time_are_both_kept(shared, connect):
+    tick(shared, 0)
+    first, second, threads = connect(autocommit=False), connect(), Threads()
+    change = "select eram_schedule_maintenance('prune', options => %s)"
+    first.execute(change, ['{"limit": 77}'])
+    threads.start(second.execute, change, ['{"max_age": "5 days"}'])
+    wait_for_lock_wait(shared, second)
+    first.commit()
+    threads.join(10)
+    assert entry(shared, "eram:prune").options == {"limit": 77, "max_age": "5 days"}
+
+
+def test_maintenance_that_is_being_removed_during_the_first_tick_is_gone(shared, connect):
+    remover = connect(autocommit=False)
+    remover.execute("select eram_unschedule('eram:prune')")
+    # It does not wait for whatever else that transaction is about.
+    tick(shared, 0)
+    assert maintenance(shared) == {}
+    remover.commit()
+    tick(shared, 0)
+    assert set(maintenance(shared)) == {"eram:lifeline", "eram:reindexer"}
+
+
+def test_a_tick_does_not_wait_for_who_changes_what_is_kept(shared, connect):
+    tick(shared, 0)
+    call(shared, "eram_schedule_maintenance", task="prune", options={"max_age": 0})
+    shared.execute("truncate eram_removals")
+    changer = connect(autocommit=False)
+    changer.execute("select eram_set_queue('other', max_age => '3600')")
+    make_due(shared, "eram:prune")
+    shared.execute("set lock_timeout = '5s'")
+    tick(shared, 0)
+    shared.execute("reset lock_timeout")
+    assert entry(shared, "eram:prune").last_error is None

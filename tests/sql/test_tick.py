@@ -577,3 +577,22 @@ def test_the_settings_of_the_session_are_as_before(ticker, done):
     tick_and_run(ticker)
     assert [tuple(setting) for setting in rows(ticker, settings)] == before
     assert value(ticker, "select count(*) from pg_locks where locktype = 'advisory'") == 0
+
+
+def test_an_entry_that_is_due_since_ever_goes_on(shared):
+    schedule(shared, "ever", "1 hour")
+    shared.execute("update eram_schedules set next_run_at = '-infinity' where name = 'ever'")
+    tick(shared, 0)
+    assert value(shared, "select next_run_at > now() from eram_schedules where name = 'ever'")
+
+
+def test_what_others_hold_does_not_keep_the_rest_from_being_done(shared, connect):
+    for number in range(120):
+        schedule(shared, f"held {number}")
+    schedule(shared, "free")
+    shared.execute("update eram_schedules set next_run_at = now() - interval '1 hour'")
+    make_due(shared, "free")
+    holder = connect(autocommit=False)
+    holder.execute("select from eram_schedules where name like 'held %' for update")
+    tick(shared, 0)
+    assert entry(shared, "free").run_count == 1
