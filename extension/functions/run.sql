@@ -9,6 +9,10 @@ declare
     v_tick    record;
     v_last_id bigint;
 begin
+    -- Within a transaction block this fails before anything is done. At a stricter level than this
+    -- one, tickers would undo each other's work.
+    commit;
+    set transaction isolation level read committed;
     perform pg_catalog.set_config('search_path', <path>, true);
     if duration is null or duration < interval '0' or duration > interval '1 day' then
         raise exception using
@@ -23,6 +27,7 @@ begin
         from eram_tick(1, with_top_level => false);
         commit;
 
+        set transaction isolation level read committed;
         perform pg_catalog.set_config('search_path', <path>, true);
         if v_tick.run_id is not null then
             -- In a transaction of its own. The last of what was due at first is remembered.
@@ -31,6 +36,7 @@ begin
             end if;
             perform eram_run_command(v_tick.run_id);
             commit;
+            set transaction isolation level read committed;
         end if;
 
         perform pg_catalog.set_config('search_path', <path>, true);

@@ -138,7 +138,8 @@ comment on function eram_start_worker is
     'Register a worker on the session that shall prove its life. client_pid is the backend '
     'process as the client sees it: when it is another one than the server''s, or null, there '
     'is a pooler between, and heartbeats prove the worker''s life instead. stalled_after '
-    '(default 10 minutes, 0 never) is how long it may be silent. Returns the worker''s id.';
+    '(default 10 minutes, 0 never, else a minute at least) is how long it may be silent. Returns '
+    'the worker''s id.';
 
 create or replace function eram_heartbeat(
     worker            bigint,

@@ -197,3 +197,18 @@ def test_in_any_schema(bare_dsn, way, schema):
             "select name, last_error from {}.eram_schedules where last_error <> ''"
         ).fetchall()
         assert errors_ == []
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_it_is_not_broken_off_where_stricter_isolation_is_the_default(ticker, connect, level):
+    schedule_sql(ticker, "often", MARK.format("often"), every="1 second")
+    runners = [connect() for _ in range(3)]
+    for runner in runners:
+        runner.execute(f"set default_transaction_isolation = '{level}'")
+
+    def run(runner: psycopg.Connection) -> None:
+        runner.execute("call eram_run('2500 milliseconds')")
+
+    at_once(*[lambda one=runner: run(one) for runner in runners])
+    assert entry(ticker, "often").last_error is None
+    assert len(column(ticker, DONE)) == entry(ticker, "often").run_count > 1
