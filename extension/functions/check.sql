@@ -6,6 +6,9 @@ create or replace function eram_check()
     stable
     security definer
     set search_path from current
+    -- Without statistics the planner takes nested loops for good ones.
+    set enable_nestloop to off
+    set jit to off
 as $$
     -- One statement, so that all of it sees one snapshot.
     with places as (

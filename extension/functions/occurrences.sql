@@ -152,11 +152,11 @@ begin
             v_job_id := v_result.job_id;
             v_problem := v_result.problem;
 
-            -- There is more to do, and a third of the time may go into it.
+            -- There is more to do, and a fifth of the time may go into it.
             if v_result.is_partial then
                 v_next_run_at := least(
                     v_next_run_at,
-                    clock_timestamp() + 2 * (clock_timestamp() - v_start));
+                    clock_timestamp() + 4 * (clock_timestamp() - v_start));
             end if;
         end if;
     exception
