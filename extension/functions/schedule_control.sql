@@ -32,30 +32,6 @@ begin
 end;
 $$;
 
-create or replace function _eram_lock_schedule(name text)
-    returns eram_schedules
-    language plpgsql
-    volatile
-    set search_path from current
-as $$
-declare
-    v_name  text := name;
-    v_entry eram_schedules;
-begin
-    perform _eram_make_maintenance(may_wait => true);
-
-    select schedules.* into v_entry
-    from eram_schedules as schedules
-    where schedules.name = v_name
-    for update;
-
-    if not found then
-        perform _eram_raise_no_schedule(v_name);
-    end if;
-    return v_entry;
-end;
-$$;
-
 create or replace function eram_unschedule(name text)
     returns boolean
     language plpgsql
@@ -97,10 +73,19 @@ create or replace function eram_pause_schedule(name text)
     set search_path from current
 as $$
 declare
-    v_name  text           := name;
-    v_entry eram_schedules := _eram_lock_schedule(name);
+    v_name      text := name;
+    v_is_paused boolean;
 begin
-    if v_entry.is_paused then
+    perform _eram_make_maintenance(may_wait => true);
+
+    select schedules.is_paused into v_is_paused
+    from eram_schedules as schedules
+    where schedules.name = v_name
+    for update;
+
+    if not found then
+        perform _eram_raise_no_schedule(v_name);
+    elsif v_is_paused then
         return false;
     end if;
 
@@ -126,10 +111,19 @@ create or replace function eram_resume_schedule(name text)
     set search_path from current
 as $$
 declare
-    v_name  text           := name;
-    v_entry eram_schedules := _eram_lock_schedule(name);
+    v_name  text := name;
+    v_entry eram_schedules;
 begin
-    if not v_entry.is_paused then
+    perform _eram_make_maintenance(may_wait => true);
+
+    select schedules.* into v_entry
+    from eram_schedules as schedules
+    where schedules.name = v_name
+    for update;
+
+    if not found then
+        perform _eram_raise_no_schedule(v_name);
+    elsif not v_entry.is_paused then
         return false;
     end if;
 
@@ -156,11 +150,20 @@ create or replace function eram_run_schedule(name text)
     set search_path from current
 as $$
 declare
-    v_name   text           := name;
-    v_entry  eram_schedules := _eram_lock_schedule(name);
+    v_name   text := name;
+    v_entry  eram_schedules;
     v_result record;
 begin
-    if not _eram_may_start(v_entry) then
+    perform _eram_make_maintenance(may_wait => true);
+
+    select schedules.* into v_entry
+    from eram_schedules as schedules
+    where schedules.name = v_name
+    for update;
+
+    if not found then
+        perform _eram_raise_no_schedule(v_name);
+    elsif not _eram_may_start(v_entry) then
         raise exception using
             errcode = 'object_in_use',
             message = format(
