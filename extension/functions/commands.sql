@@ -170,12 +170,21 @@ declare
 begin
     perform _eram_check_may_run_commands();
 
+    -- That another session runs it is told by this lock. A lock of the row tells nothing: a tick
+    -- that found it free in its snapshot holds one too, until it ends.
+    if not pg_try_advisory_xact_lock(
+        'eram_schedule_runs'::regclass::oid::integer,
+        _eram_command_key(run_id))
+    then
+        return null;
+    end if;
+
     select runs.* into v_run
     from eram_schedule_runs as runs
     where
         runs.id = run_id
         and not runs.is_top_level
-    for update skip locked;
+    for update;
 
     if v_run.id is null then
         return null;

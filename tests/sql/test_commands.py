@@ -559,6 +559,22 @@ def call_many(dsn: str) -> None:
         conn.execute("call eram_run()")
 
 
+def test_a_row_that_a_tick_has_locked_in_passing_is_still_run(owner, open_as):
+    """A tick whose snapshot is older than the taking of a command locks its row, and holds it."""
+    ticker, runner = open_as(), open_as()
+    schedule_sql(owner, "once", MARK.format("once"))
+    make_due(owner, "once")
+    (given,) = handed_out(owner, 10)
+    threads, results = Threads(), []
+    with ticker.transaction():
+        ticker.execute("select from eram_schedule_runs for update")
+        threads.start(lambda: results.append(value(runner, given.command)))
+        wait_for_lock_wait(owner, runner)
+    threads.join(10)
+    assert results == [True]
+    assert column(owner, DONE) == ["once"]
+
+
 def test_a_run_of_two_sessions_at_once(owner, open_as):
     schedule_sql(owner, "once", f"{MARK.format('once')}; select pg_sleep(0.05)")
     sessions = [open_as() for _ in range(4)]
