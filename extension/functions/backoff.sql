@@ -9,20 +9,11 @@ as $$
 declare
     c_strategies constant text[] := '{exponential,fixed}';
     c_keys       constant text[] := '{strategy,base}';
-    v_key        text;
 begin
     perform _eram_check_object('backoff', backoff);
 
-    select keys.name into v_key
-    from jsonb_object_keys(backoff - c_keys) as keys (name)
-    limit 1;
-
-    if v_key is not null then
-        raise exception using
-            errcode = 'invalid_parameter_value',
-            message = format('unknown key "%s" in backoff', left(v_key, 100)),
-            hint = format('Did you mean "%s"?', _eram_nearest(v_key, c_keys));
-    elsif jsonb_typeof(backoff -> 'strategy') is distinct from 'string'
+    perform _eram_check_keys('backoff', backoff, c_keys);
+    if jsonb_typeof(backoff -> 'strategy') is distinct from 'string'
         or backoff ->> 'strategy' <> all (c_strategies)
     then
         raise exception using

@@ -66,29 +66,6 @@ as $$
     select (run_id % 2147483647)::integer;
 $$;
 
-create or replace function _eram_is_command_held(run_id bigint)
-    returns boolean
-    language sql
-    volatile
-    set search_path from current
-as $$
-    select exists (
-        select
-        from pg_catalog.pg_locks as locks
-        where
-            locks.locktype = 'advisory'
-            and locks.database = (
-                select databases.oid
-                from pg_catalog.pg_database as databases
-                where databases.datname = current_database()
-            )
-            and locks.classid = 'eram_schedule_runs'::regclass::oid
-            and locks.objid = _eram_command_key(run_id)::oid
-            and locks.objsubid = 2
-            and locks.granted
-    );
-$$;
-
 -- SQL shows by the lock of its transaction that it is being run, however long it takes; what runs
 -- at top level by a lock of its session, and without one it is past its timeout by a minute, or
 -- older than the server. What is locked is passed over: others' ticks do the same, each with
@@ -101,6 +78,7 @@ create or replace function _eram_end_lost_commands()
 as $$
 declare
     v_minute_ago timestamptz := clock_timestamp() - interval '1 minute';
+    v_held       bigint[]    := _eram_held_keys('eram_schedule_runs');
     v_run        eram_schedule_runs;
 begin
     for v_run in
@@ -111,7 +89,7 @@ begin
             and case
                 when not runs.is_top_level then true
                 when runs.begun_at is not null
-                then runs.begun_at < v_minute_ago and not _eram_is_command_held(runs.id)
+                then runs.begun_at < v_minute_ago and _eram_command_key(runs.id) <> all (v_held)
                 else runs.taken_at
                     < greatest(v_minute_ago - runs.timeout, pg_postmaster_start_time())
             end

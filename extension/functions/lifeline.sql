@@ -28,20 +28,11 @@ as $$
 declare
     c_keys constant text[]   := '{rescue_after}';
     v_rescue_after  interval;
-    v_key           text;
 begin
     perform _eram_check_object('options', options);
 
-    select keys.name into v_key
-    from jsonb_object_keys(options - c_keys) as keys (name)
-    limit 1;
+    perform _eram_check_keys('options', options, c_keys);
 
-    if v_key is not null then
-        raise exception using
-            errcode = 'invalid_parameter_value',
-            message = format('unknown key "%s" in options', left(v_key, 100)),
-            hint = format('Did you mean "%s"?', _eram_nearest(v_key, c_keys));
-    end if;
 
     v_rescue_after := _eram_read_rescue_after(options);
     if v_rescue_after is not null then

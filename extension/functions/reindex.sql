@@ -66,21 +66,12 @@ create or replace function _eram_check_reindexer_options(options jsonb)
 as $$
 declare
     c_keys    constant text[] := array['indexes', 'timeout'];
-    v_key     text;
     v_timeout interval;
 begin
     perform _eram_check_object('options', options);
 
-    select keys.name into v_key
-    from jsonb_object_keys(options - c_keys) as keys (name)
-    limit 1;
-
-    if v_key is not null then
-        raise exception using
-            errcode = 'invalid_parameter_value',
-            message = format('unknown key "%s" in options', left(v_key, 100)),
-            hint = format('Did you mean "%s"?', _eram_nearest(v_key, c_keys));
-    elsif jsonb_typeof(options -> 'indexes') not in ('array', 'null')
+    perform _eram_check_keys('options', options, c_keys);
+    if jsonb_typeof(options -> 'indexes') not in ('array', 'null')
         or jsonb_path_exists(
             options, 'strict $.indexes[*] ? (@.type() != "string" || @ == "")', silent => true)
     then

@@ -176,21 +176,7 @@ begin
         perform _eram_check_delay('rescue_after', v_rescue_after);
     end if;
 
-    v_held := array(
-        select locks.objid::bigint
-        from pg_catalog.pg_locks as locks
-        where
-            locks.locktype = 'advisory'
-            and locks.database = (
-                select databases.oid
-                from pg_catalog.pg_database as databases
-                where databases.datname = current_database()
-            )
-            and locks.classid = 'eram_workers'::regclass::oid
-            and locks.objsubid = 2
-            and locks.granted
-    );
-
+    v_held := _eram_held_keys('eram_workers');
     v_ended_count := _eram_end_dead_workers(v_held);
     if v_ended_count = 0 and v_rescue_after is null and not _eram_sweep_is_due() then
         return 0;

@@ -106,7 +106,6 @@ create or replace function _eram_check_prune_options(options jsonb)
 as $$
 declare
     c_keys constant text[] := '{limit,max_age}';
-    v_key  text;
 begin
     if options is null then
         raise exception using
@@ -116,16 +115,8 @@ begin
     end if;
     perform _eram_check_object('options', options);
 
-    select keys.name into v_key
-    from jsonb_object_keys(options - c_keys) as keys (name)
-    limit 1;
+    perform _eram_check_keys('options of prune', options, c_keys);
 
-    if v_key is not null then
-        raise exception using
-            errcode = 'invalid_parameter_value',
-            message = format('unknown key "%s" in options of prune', left(v_key, 100)),
-            hint = format('Did you mean "%s"?', _eram_nearest(v_key, c_keys));
-    end if;
 
     perform _eram_check_prune_limit(
         'limit',

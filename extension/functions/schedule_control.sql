@@ -32,6 +32,30 @@ begin
 end;
 $$;
 
+create or replace function _eram_lock_schedule(name text)
+    returns eram_schedules
+    language plpgsql
+    volatile
+    set search_path from current
+as $$
+declare
+    v_name  text := name;
+    v_entry eram_schedules;
+begin
+    perform _eram_make_maintenance(may_wait => true);
+
+    select schedules.* into v_entry
+    from eram_schedules as schedules
+    where schedules.name = v_name
+    for update;
+
+    if not found then
+        perform _eram_raise_no_schedule(v_name);
+    end if;
+    return v_entry;
+end;
+$$;
+
 create or replace function eram_unschedule(name text)
     returns boolean
     language plpgsql
@@ -73,19 +97,10 @@ create or replace function eram_pause_schedule(name text)
     set search_path from current
 as $$
 declare
-    v_name      text := name;
-    v_is_paused boolean;
+    v_name  text           := name;
+    v_entry eram_schedules := _eram_lock_schedule(name);
 begin
-    perform _eram_make_maintenance(may_wait => true);
-
-    select schedules.is_paused into v_is_paused
-    from eram_schedules as schedules
-    where schedules.name = v_name
-    for update;
-
-    if not found then
-        perform _eram_raise_no_schedule(v_name);
-    elsif v_is_paused then
+    if v_entry.is_paused then
         return false;
     end if;
 
@@ -111,19 +126,10 @@ create or replace function eram_resume_schedule(name text)
     set search_path from current
 as $$
 declare
-    v_name  text := name;
-    v_entry eram_schedules;
+    v_name  text           := name;
+    v_entry eram_schedules := _eram_lock_schedule(name);
 begin
-    perform _eram_make_maintenance(may_wait => true);
-
-    select schedules.* into v_entry
-    from eram_schedules as schedules
-    where schedules.name = v_name
-    for update;
-
-    if not found then
-        perform _eram_raise_no_schedule(v_name);
-    elsif not v_entry.is_paused then
+    if not v_entry.is_paused then
         return false;
     end if;
 
@@ -150,20 +156,11 @@ create or replace function eram_run_schedule(name text)
     set search_path from current
 as $$
 declare
-    v_name   text := name;
-    v_entry  eram_schedules;
+    v_name   text           := name;
+    v_entry  eram_schedules := _eram_lock_schedule(name);
     v_result record;
 begin
-    perform _eram_make_maintenance(may_wait => true);
-
-    select schedules.* into v_entry
-    from eram_schedules as schedules
-    where schedules.name = v_name
-    for update;
-
-    if not found then
-        perform _eram_raise_no_schedule(v_name);
-    elsif not _eram_may_start(v_entry) then
+    if not _eram_may_start(v_entry) then
         raise exception using
             errcode = 'object_in_use',
             message = format(

@@ -136,20 +136,11 @@ declare
     c_keys constant text[] := array[
         'queue', 'priority', 'max_attempts', 'delay', 'tags', 'meta', 'backoff', 'timeout',
         'unique', 'overlap'];
-    v_key  text;
 begin
     perform _eram_check_object('options', options);
 
-    select keys.name into v_key
-    from jsonb_object_keys(options - c_keys) as keys (name)
-    limit 1;
-
-    if v_key is not null then
-        raise exception using
-            errcode = 'invalid_parameter_value',
-            message = format('unknown key "%s" in options', left(v_key, 100)),
-            hint = format('Did you mean "%s"?', _eram_nearest(v_key, c_keys));
-    elsif jsonb_typeof(options -> 'overlap') not in ('boolean', 'null') then
+    perform _eram_check_keys('options', options, c_keys);
+    if jsonb_typeof(options -> 'overlap') not in ('boolean', 'null') then
         raise exception using
             errcode = 'invalid_parameter_value',
             message = format(

@@ -105,7 +105,6 @@ declare
     c_keys constant text[] := array[
         'handler', 'args', 'queue', 'priority', 'max_attempts', 'scheduled_at', 'delay', 'tags',
         'meta', 'backoff', 'timeout', 'unique'];
-    v_key  text;
 begin
     if job is null or jsonb_typeof(job) <> 'object' then
         raise exception using
@@ -117,14 +116,7 @@ begin
     end if;
 
     if job - c_keys <> '{}' then
-        select keys.name into v_key
-        from jsonb_object_keys(job - c_keys) as keys (name)
-        limit 1;
-
-        raise exception using
-            errcode = 'invalid_parameter_value',
-            message = format('unknown key "%s" in job', left(v_key, 100)),
-            hint = format('Did you mean "%s"?', _eram_nearest(v_key, c_keys));
+        perform _eram_check_keys('job', job, c_keys);
     end if;
 
     if coalesce(job -> 'timeout', 'null') <> 'null' then

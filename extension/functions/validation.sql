@@ -155,6 +155,28 @@ begin
 end;
 $$;
 
+create or replace function _eram_check_keys(what text, value jsonb, keys text[])
+    returns void
+    language plpgsql
+    immutable
+    set search_path from current
+as $$
+declare
+    v_key text;
+begin
+    select given.name into v_key
+    from jsonb_object_keys(value - keys) as given (name)
+    limit 1;
+
+    if v_key is not null then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = format('unknown key "%s" in %s', left(v_key, 100), what),
+            hint = format('Did you mean "%s"?', _eram_nearest(v_key, keys));
+    end if;
+end;
+$$;
+
 create or replace function _eram_check_tags(tags text[])
     returns void
     language plpgsql

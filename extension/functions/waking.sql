@@ -96,6 +96,30 @@ as $$
     );
 $$;
 
+-- The second keys of all advisory locks whose first key is the OID of this table, whoever holds
+-- them.
+create or replace function _eram_held_keys(owner regclass)
+    returns bigint[]
+    language sql
+    volatile
+    set search_path from current
+as $$
+    select array(
+        select locks.objid::bigint
+        from pg_catalog.pg_locks as locks
+        where
+            locks.locktype = 'advisory'
+            and locks.database = (
+                select databases.oid
+                from pg_catalog.pg_database as databases
+                where databases.datname = current_database()
+            )
+            and locks.classid = owner::oid
+            and locks.objsubid = 2
+            and locks.granted
+    );
+$$;
+
 create or replace function eram_start_waiting(
     queue           text,
     inout mark      xid8 default null,
