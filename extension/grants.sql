@@ -36,6 +36,8 @@ begin
         perform pg_catalog.pg_extension_config_dump('eram_finished_jobs', '');
         perform pg_catalog.pg_extension_config_dump('eram_completions', '');
         perform pg_catalog.pg_extension_config_dump('eram_job_errors', '');
+        perform pg_catalog.pg_extension_config_dump('eram_unique_keys', '');
+        perform pg_catalog.pg_extension_config_dump('eram_handlers', '');
         perform pg_catalog.pg_extension_config_dump('eram_queues', '');
         perform pg_catalog.pg_extension_config_dump('eram_removals', '');
         perform pg_catalog.pg_extension_config_dump('eram_workers', '');

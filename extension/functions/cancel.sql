@@ -56,7 +56,8 @@ begin
         delete from eram_queued_jobs as queued
         where queued.job_id = v_id
         returning
-            queued.job_id, null, null, queued.run + 1, queued.attempt, queued.lane, queued.queue
+            queued.job_id, null, null, queued.run + 1, queued.attempt, queued.lane, queued.queue,
+            queued.unique_key
         into v_job;
 
         exit when v_job.job_id is not null;

@@ -134,7 +134,8 @@ begin
             returning queued.*
         ),
         started as (
-            insert into eram_running_jobs (job_id, worker, attempted_at, run, attempt, lane, queue)
+            insert into eram_running_jobs
+                (job_id, worker, attempted_at, run, attempt, lane, queue, unique_key)
             select
                 taken.job_id,
                 v_worker,
@@ -142,14 +143,26 @@ begin
                 taken.run + 1,
                 taken.attempt + 1,
                 taken.lane,
-                taken.queue
+                taken.queue,
+                taken.unique_key
             from taken
+        ),
+        has_alias as (
+            select exists (
+                select
+                from eram_handlers as handlers
+                where handlers.alias_of is not null
+            ) as is_true
         )
         select
             row(
                 taken.job_id,
                 taken.run + 1,
-                specs.handler,
+                case
+                    when (select has_alias.is_true from has_alias)
+                    then _eram_handler_name(specs.handler)
+                    else specs.handler
+                end,
                 specs.args,
                 specs.meta,
                 specs.tags,

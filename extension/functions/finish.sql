@@ -68,6 +68,22 @@ begin
         where running.ctid = held.place
         returning running.*, held.result, held.number, clock_timestamp() as finalized_at
     ),
+    released as (
+        -- A window goes on, whatever became of the job that began it.
+        delete from eram_unique_keys as keys
+        using (
+            select
+                ended.unique_key,
+                ended.job_id
+            from ended
+            where ended.unique_key is not null
+            order by ended.unique_key
+        ) as given_up
+        where
+            keys.key = given_up.unique_key
+            and keys.job_id = given_up.job_id
+            and keys.expires_at is null
+    ),
     noted as (
         -- So few in a row that none is stored out of line.
         insert into eram_completions (queue, finalized_at, ids)

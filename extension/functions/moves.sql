@@ -2,15 +2,21 @@
 
 create or replace function _eram_finish_job(job eram_running_jobs, state text)
     returns void
-    language sql
+    language plpgsql
     volatile
     set search_path from current
 as $$
+begin
+    if job.unique_key is not null then
+        perform _eram_release_keys(array[job.unique_key], array[job.job_id]);
+    end if;
+
     insert into eram_finished_jobs
         (job_id, worker, attempted_at, finalized_at, run, attempt, state, queue)
     values (
         job.job_id, job.worker, job.attempted_at, clock_timestamp(),
         job.run, job.attempt, state, job.queue);
+end;
 $$;
 
 -- The attempt is passed, because some ways back give it back. Nothing enters a lane in the
@@ -32,10 +38,10 @@ begin
     perform _eram_wake(job.queue);
 
     v_now := clock_timestamp();
-    insert into eram_queued_jobs (job_id, scheduled_at, run, attempt, lane, queue)
+    insert into eram_queued_jobs (job_id, scheduled_at, run, attempt, lane, queue, unique_key)
     values (
         job.job_id, greatest(v_now + delay, v_now),
-        job.run, attempt, _eram_normal_lane(job.lane), job.queue);
+        job.run, attempt, _eram_normal_lane(job.lane), job.queue, job.unique_key);
 end;
 $$;
 
@@ -98,14 +104,15 @@ begin
         where running.job_id = any (v_ids)
         returning running.*
     )
-    insert into eram_queued_jobs (job_id, scheduled_at, run, attempt, lane, queue)
+    insert into eram_queued_jobs (job_id, scheduled_at, run, attempt, lane, queue, unique_key)
     select
         gone.job_id,
         v_now,
         gone.run,
         gone.attempt - 1 + used_attempts,
         _eram_return_lane(gone.lane),
-        gone.queue
+        gone.queue,
+        gone.unique_key
     from gone
     returning job_id;
 end;

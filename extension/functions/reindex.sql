@@ -16,6 +16,8 @@ as $$
         'eram_finished_jobs',
         'eram_completions',
         'eram_job_errors',
+        'eram_unique_keys',
+        'eram_handlers',
         'eram_queues',
         'eram_removals',
         'eram_workers',

@@ -77,6 +77,7 @@ declare
     -- The settings themselves: eram_removals may lag behind a schedule that was removed.
     v_removing text[]    := _eram_removing_queues();
     v_removed  bigint[];
+    v_keys     bytea[];
 begin
     -- All of them, in order of id, before any is taken out.
     perform
@@ -113,10 +114,14 @@ begin
         delete from eram_running_jobs as running
         using held
         where running.ctid = held.place
-        returning running.job_id
+        returning running.job_id, running.unique_key
     )
-    select array_agg(removed.job_id) into v_removed
+    select
+        array_agg(removed.job_id),
+        array_agg(removed.unique_key)
+    into v_removed, v_keys
     from removed;
+    perform _eram_release_keys(v_keys, v_removed, with_windows => false);
 
     delete from eram_job_specs as specs
     where specs.job_id = any (v_removed);

@@ -232,6 +232,12 @@ begin
         where running.job_id = any (v_ids) and running.attempt >= specs.max_attempts
     );
 
+    perform _eram_release_keys(
+        array_agg(running.unique_key),
+        array_agg(running.job_id))
+    from eram_running_jobs as running
+    where running.job_id = any (v_exhausted) and running.unique_key is not null;
+
     with gone as (
         delete from eram_running_jobs as running
         where running.job_id = any (v_exhausted)

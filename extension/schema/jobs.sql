@@ -20,6 +20,9 @@ create table eram_job_specs (
     backoff      jsonb,
     timeout      interval,
 
+    unique_key   bytea,
+    unique_until timestamptz,
+
     inserted_at  timestamptz not null,
     scheduled_at timestamptz not null,
 
@@ -27,11 +30,17 @@ create table eram_job_specs (
     constraint eram_job_specs_args_check check (jsonb_typeof(args) = 'object'),
     constraint eram_job_specs_meta_check check (jsonb_typeof(meta) = 'object'),
     constraint eram_job_specs_priority_check check (priority between 0 and 9),
-    constraint eram_job_specs_max_attempts_check check (max_attempts >= 1)
+    constraint eram_job_specs_max_attempts_check check (max_attempts >= 1),
+    constraint eram_job_specs_timeout_check check (timeout > interval '0'),
+    constraint eram_job_specs_unique_check check (unique_until is null or unique_key is not null)
 );
 
 comment on table eram_job_specs is 'What to run: one row per job, written when it is enqueued.';
 comment on column eram_job_specs.backoff is 'How retries are delayed; null is exponential.';
+comment on column eram_job_specs.unique_key is
+    'What no other job may have at the same time; null when the job need not be unique.';
+comment on column eram_job_specs.unique_until is
+    'When the window ends that its unique key is for; null when that is when the job ends.';
 comment on column eram_job_specs.scheduled_at is
     'When the job was to run first, as asked for by the producer.';
 
@@ -46,6 +55,7 @@ create table eram_queued_jobs (
     attempt      integer     not null,
     lane         smallint    not null,
     queue        text        not null,
+    unique_key   bytea,
 
     constraint eram_queued_jobs_pkey primary key (queue, lane, scheduled_at, job_id),
     constraint eram_queued_jobs_lane_check check (lane between 0 and 19),
@@ -58,6 +68,8 @@ comment on column eram_queued_jobs.lane is
 comment on column eram_queued_jobs.run is 'The last run handed out; it only grows.';
 comment on column eram_queued_jobs.attempt is
     'Attempts used up, which people see and max_attempts bounds.';
+comment on column eram_queued_jobs.unique_key is
+    'That of the spec: whoever ends the job gives it up without looking there.';
 
 create unique index eram_queued_jobs_job_id_idx on eram_queued_jobs (job_id);
 
@@ -69,6 +81,7 @@ create table eram_running_jobs (
     attempt      integer     not null,
     lane         smallint    not null,
     queue        text        not null,
+    unique_key   bytea,
 
     constraint eram_running_jobs_pkey primary key (job_id),
     constraint eram_running_jobs_run_check check (run >= attempt and attempt >= 1)
@@ -76,6 +89,7 @@ create table eram_running_jobs (
 
 comment on table eram_running_jobs is 'Jobs that a worker holds.';
 comment on column eram_running_jobs.lane is 'The lane that the job was claimed from.';
+comment on column eram_running_jobs.unique_key is 'That of the spec.';
 comment on column eram_running_jobs.run is
     'The fence: a finish is accepted only from the run that it names.';
 

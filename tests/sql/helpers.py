@@ -19,6 +19,8 @@ TABLES = (
     "eram_finished_jobs",
     "eram_completions",
     "eram_job_errors",
+    "eram_unique_keys",
+    "eram_handlers",
     "eram_queues",
     "eram_removals",
     "eram_workers",
