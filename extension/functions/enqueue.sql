@@ -23,7 +23,7 @@ begin
     return query
     with specs as (
         insert into eram_job_specs (
-            handler, args, meta, tags, queue, priority, max_attempts, backoff,
+            handler, args, meta, tags, queue, priority, max_attempts, backoff, timeout,
             inserted_at, scheduled_at)
         select
             wanted.handler,
@@ -34,6 +34,7 @@ begin
             wanted.priority,
             wanted.max_attempts,
             wanted.backoff,
+            wanted.timeout,
             v_now,
             greatest(wanted.scheduled_at, v_now)
         from unnest(v_specs) with ordinality as wanted
@@ -57,37 +58,54 @@ begin
 end;
 $$;
 
--- The same for one job, which needs no arrays and no sort.
-create or replace function _eram_insert_job(spec eram_job_specs)
-    returns bigint
+-- The same for one job, which needs no arrays and no sort. Another job than the new one comes back
+-- when it has the unique key already.
+create or replace function _eram_insert_job(
+    spec             eram_job_specs,
+    out id           bigint,
+    out is_duplicate boolean
+)
     language plpgsql
     volatile
     set search_path from current
 as $$
 declare
+    v_taken        record;
     v_now          timestamptz;
     v_scheduled_at timestamptz;
-    v_id           bigint;
 begin
     perform pg_current_xact_id();
+
+    id := nextval('eram_job_specs_job_id_seq');
+    is_duplicate := false;
+    if spec.unique_key is not null then
+        v_taken := _eram_take_key(spec.unique_key, id, _eram_unique_period(spec.unique_by));
+        if v_taken.holder <> id then
+            id := v_taken.holder;
+            is_duplicate := true;
+            perform _eram_meet_duplicates(array[spec], array[id]);
+            return;
+        end if;
+        spec.unique_until := v_taken.expires_at;
+    end if;
+
     perform _eram_wake(spec.queue);
 
     v_now := clock_timestamp();
     v_scheduled_at := greatest(spec.scheduled_at, v_now);
 
     insert into eram_job_specs (
-        handler, args, meta, tags, queue, priority, max_attempts, backoff,
-        inserted_at, scheduled_at)
+        job_id, handler, args, meta, tags, queue, priority, max_attempts, backoff, timeout,
+        unique_by, unique_key, unique_until, inserted_at, scheduled_at)
+    overriding system value
     values (
-        spec.handler, spec.args, spec.meta, spec.tags,
-        spec.queue, spec.priority, spec.max_attempts, spec.backoff,
-        v_now, v_scheduled_at)
-    returning job_id into v_id;
+        id, spec.handler, spec.args, spec.meta, spec.tags,
+        spec.queue, spec.priority, spec.max_attempts, spec.backoff, spec.timeout,
+        spec.unique_by, spec.unique_key, spec.unique_until, v_now, v_scheduled_at);
 
-    insert into eram_queued_jobs (job_id, scheduled_at, run, attempt, lane, queue)
-    values (v_id, v_scheduled_at, 0, 0, 2 * spec.priority + 1, spec.queue);
-
-    return v_id;
+    insert into eram_queued_jobs (job_id, scheduled_at, run, attempt, lane, queue, unique_key)
+    values (
+        id, v_scheduled_at, 0, 0, 2 * spec.priority + 1, spec.queue, spec.unique_key);
 end;
 $$;
 
@@ -99,11 +117,13 @@ create or replace function eram_enqueue_jobs(jobs jsonb)
     set search_path from current
 as $$
 declare
-    v_jobs   jsonb            := jobs;
-    v_job    jsonb;
-    v_number bigint           := 0;
-    v_specs  eram_job_specs[] := '{}';
-    v_hint   text;
+    v_jobs      jsonb            := jobs;
+    v_job       jsonb;
+    v_number    bigint           := 0;
+    v_spec      eram_job_specs;
+    v_specs     eram_job_specs[] := '{}';
+    v_is_unique boolean          := false;
+    v_hint      text;
 begin
     if jsonb_typeof(v_jobs) = 'object' then
         v_jobs := jsonb_build_array(v_jobs);
@@ -120,7 +140,9 @@ begin
     begin
         for v_job in select value from jsonb_array_elements(v_jobs) loop
             v_number := v_number + 1;
-            v_specs := array_append(v_specs, _eram_read_spec(v_job));
+            v_spec := _eram_read_spec(v_job);
+            v_specs := array_append(v_specs, v_spec);
+            v_is_unique := v_is_unique or v_spec.unique_key is not null;
         end loop;
     exception
         when data_exception or feature_not_supported or name_too_long or invalid_name then
@@ -134,18 +156,34 @@ begin
                 hint = v_hint;
     end;
 
-    return query
-    select
-        inserted.job_id,
-        false
-    from _eram_insert_jobs(v_specs) as inserted (job_id);
+    if cardinality(v_specs) = 1 then
+        return query
+        select
+            inserted.id,
+            inserted.is_duplicate
+        from _eram_insert_job(v_specs[1]) as inserted;
+    elsif v_is_unique then
+        return query
+        select
+            inserted.id,
+            inserted.is_duplicate
+        from _eram_insert_unique_jobs(v_specs) as inserted;
+    else
+        return query
+        select
+            inserted.job_id,
+            false
+        from _eram_insert_jobs(v_specs) as inserted (job_id);
+    end if;
 end;
 $$;
 
 comment on function eram_enqueue_jobs is
     'Enqueue a JSON array of jobs, or one, in all or nothing. A job is an object with the keys '
-    'handler, args, queue, priority, max_attempts, scheduled_at, delay, tags, meta, backoff. '
-    'Returns the ids in the order of the array, and whether each was a duplicate.';
+    'handler, args, queue, priority, max_attempts, scheduled_at, delay, tags, meta, backoff, '
+    'timeout, unique, and defaults: an object of such values that hold where neither the job nor '
+    'an administrator says otherwise. Returns the ids in the order of the array; a duplicate''s is '
+    'that of the job which has its unique key.';
 
 create or replace function eram_enqueue_job(job jsonb)
     returns bigint
@@ -154,8 +192,11 @@ create or replace function eram_enqueue_job(job jsonb)
     security definer
     set search_path from current
 as $$
+declare
+    v_inserted record;
 begin
-    return _eram_insert_job(_eram_read_spec(job));
+    v_inserted := _eram_insert_job(_eram_read_spec(job));
+    return v_inserted.id;
 end;
 $$;
 
@@ -182,6 +223,8 @@ create or replace function eram_enqueue_job(
     security definer
     set search_path from current
 as $$
+declare
+    v_inserted record;
 begin
     -- A driver that sends a JSON document as an untyped parameter lands here.
     if ltrim(handler, E' \t\r\n') like '{%' then
@@ -194,18 +237,14 @@ begin
                 message = 'a job given as one JSON document takes no further arguments',
                 hint = 'Put them into the document.';
         end if;
-        return _eram_insert_job(_eram_read_spec(_eram_parse_json('job', handler)));
+        v_inserted := _eram_insert_job(_eram_read_spec(_eram_parse_json('job', handler)));
+        return v_inserted.id;
     end if;
 
-    if timeout is not null then
-        perform _eram_raise_unsupported('timeout');
-    end if;
-    if unique_by is not null then
-        perform _eram_raise_unsupported('unique_by');
-    end if;
-
-    return _eram_insert_job(_eram_make_spec(
-        handler, args, queue, priority, max_attempts, scheduled_at, delay, tags, meta, backoff));
+    v_inserted := _eram_insert_job(_eram_make_spec(
+        handler, args, queue, priority, max_attempts, scheduled_at, delay, tags, meta, backoff,
+        timeout, unique_by));
+    return v_inserted.id;
 end;
 $$;
 
@@ -215,4 +254,4 @@ comment on function eram_enqueue_job(
 ) is
     'Enqueue one job in the caller''s transaction; only the handler is required, null means the '
     'default. A handler that begins with { is read as a JSON document instead. Returns the '
-    'job''s id.';
+    'job''s id, or that of the job which has its unique key already.';

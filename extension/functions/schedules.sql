@@ -17,24 +17,6 @@ begin
 end;
 $$;
 
-create or replace function _eram_check_timeout(timeout interval)
-    returns void
-    language plpgsql
-    immutable
-    set search_path from current
-as $$
-begin
-    perform _eram_check_delay('timeout', timeout);
-    -- As a statement_timeout, which is milliseconds in an integer, and no limit at 0.
-    if timeout < interval '1 millisecond' or timeout > interval '24 days' then
-        raise exception using
-            errcode = 'numeric_value_out_of_range',
-            message = format('timeout must be between 1 millisecond and 24 days, got %s', timeout),
-            hint = 'Pass an interval, such as ''1 minute''.';
-    end if;
-end;
-$$;
-
 create or replace function _eram_check_schedule_name(name text)
     returns void
     language plpgsql

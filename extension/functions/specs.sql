@@ -2,7 +2,7 @@
 -- result is a row of eram_job_specs as wanted: scheduled_at null means at once.
 
 -- The one place where a job is made of its parts: validates, and fills in what was left out.
--- Null is the default of the queue, else eram's.
+-- Null is the default of the handler, else of the queue, else eram's.
 create or replace function _eram_make_spec(
     handler      text,
     args         jsonb,
@@ -13,7 +13,9 @@ create or replace function _eram_make_spec(
     delay        interval,
     tags         text[],
     meta         jsonb,
-    backoff      jsonb
+    backoff      jsonb,
+    timeout      interval,
+    unique_by    jsonb
 )
     returns eram_job_specs
     language plpgsql
@@ -22,23 +24,35 @@ create or replace function _eram_make_spec(
 as $$
 declare
     v_spec     eram_job_specs;
+    v_handler  eram_handlers;
     v_settings record;
 begin
-    v_spec.handler := handler;
-    v_spec.queue := coalesce(queue, _eram_default_queue());
-    v_spec.args := coalesce(args, '{}');
-    v_spec.meta := coalesce(meta, '{}');
-    v_spec.tags := coalesce(tags, '{}');
-    v_spec.scheduled_at := scheduled_at;
-
     -- A check is only called where there is something to check: an enqueue is a hot path, and most
     -- names are short and plain.
-    if v_spec.handler is null
-        or octet_length(v_spec.handler) > 128
-        or v_spec.handler !~ '^[!-z~]+$'
-    then
-        perform _eram_check_handler(v_spec.handler);
+    if handler is null or octet_length(handler) > 128 or handler !~ '^[!-z~]+$' then
+        perform _eram_check_handler(handler);
     end if;
+
+    v_spec.handler := handler;
+    select handlers.* into v_handler
+    from eram_handlers as handlers
+    where handlers.name = v_spec.handler;
+
+    if v_handler.alias_of is not null then
+        v_spec.handler := _eram_handler_name(v_spec.handler);
+        select handlers.* into v_handler
+        from eram_handlers as handlers
+        where handlers.name = v_spec.handler;
+    end if;
+
+    v_spec.queue := coalesce(queue, v_handler.queue, _eram_default_queue());
+    v_spec.args := coalesce(args, '{}');
+    v_spec.meta := coalesce(meta, v_handler.meta, '{}');
+    v_spec.tags := coalesce(tags, v_handler.tags, '{}');
+    v_spec.timeout := coalesce(timeout, v_handler.timeout);
+    v_spec.unique_by := coalesce(unique_by, v_handler.unique_by);
+    v_spec.scheduled_at := scheduled_at;
+
     if octet_length(v_spec.queue) > 128 or v_spec.queue !~ '^[!-~]+$' then
         perform _eram_check_queue(v_spec.queue);
     end if;
@@ -51,12 +65,13 @@ begin
     from eram_queues as queues
     where queues.name = v_spec.queue;
 
-    v_spec.priority := coalesce(v_settings.priority, 0);
+    v_spec.priority := coalesce(v_handler.priority, v_settings.priority, 0);
     v_spec.max_attempts := coalesce(
         max_attempts,
+        v_handler.max_attempts,
         v_settings.max_attempts,
         _eram_default_max_attempts());
-    v_spec.backoff := coalesce(backoff, v_settings.backoff);
+    v_spec.backoff := coalesce(backoff, v_handler.backoff, v_settings.backoff);
 
     if priority is not null then
         perform _eram_check_priority(priority);
@@ -77,6 +92,9 @@ begin
     if backoff is not null then
         perform _eram_check_backoff(backoff);
     end if;
+    if timeout is not null then
+        perform _eram_check_timeout(timeout);
+    end if;
     if scheduled_at is not null then
         perform _eram_check_scheduled_at(scheduled_at);
     end if;
@@ -90,8 +108,59 @@ begin
         end if;
         v_spec.scheduled_at := clock_timestamp() + delay;
     end if;
+    if unique_by is not null then
+        perform _eram_check_unique_by(unique_by);
+    end if;
+    if v_spec.unique_by = 'false' then
+        v_spec.unique_by := null;
+    end if;
+    if v_spec.unique_by is not null then
+        v_spec.unique_key := _eram_unique_key(v_spec);
+    end if;
 
     return v_spec;
+end;
+$$;
+
+-- What a client knows of its handler, such as what a decorator says, goes before what was
+-- registered last, but not before what an administrator has set.
+create or replace function _eram_with_defaults(job jsonb)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path from current
+as $$
+declare
+    v_defaults  jsonb := nullif(job -> 'defaults', 'null');
+    v_overrides jsonb;
+begin
+    if v_defaults is null then
+        return job;
+    end if;
+    perform _eram_check_object('defaults', v_defaults);
+    perform _eram_check_keys('defaults', v_defaults, _eram_handler_keys());
+
+    select handlers.overrides into v_overrides
+    from eram_handlers as handlers
+    where handlers.name = _eram_handler_name(job ->> 'handler');
+
+    return (
+        select v_defaults || jsonb_object_agg(given.key, given.value)
+        from (
+            select
+                own.key,
+                own.value
+            from jsonb_each(job) as own
+            where own.value <> 'null'
+            union all
+            -- As if it had not been given.
+            select
+                overridden.key,
+                'null'
+            from jsonb_object_keys(v_overrides) as overridden (key)
+            where coalesce(job -> overridden.key, 'null') = 'null'
+        ) as given
+    );
 end;
 $$;
 
@@ -104,7 +173,8 @@ as $$
 declare
     c_keys constant text[] := array[
         'handler', 'args', 'queue', 'priority', 'max_attempts', 'scheduled_at', 'delay', 'tags',
-        'meta', 'backoff', 'timeout', 'unique'];
+        'meta', 'backoff', 'timeout', 'unique', 'defaults'];
+    v_job  jsonb           := job;
 begin
     if job is null or jsonb_typeof(job) <> 'object' then
         raise exception using
@@ -119,33 +189,34 @@ begin
         perform _eram_check_keys('job', job, c_keys);
     end if;
 
-    if coalesce(job -> 'timeout', 'null') <> 'null' then
-        perform _eram_raise_unsupported('timeout');
-    end if;
-    if coalesce(job -> 'unique', 'null') <> 'null' then
-        perform _eram_raise_unsupported('unique');
+    if v_job ? 'defaults' then
+        v_job := _eram_with_defaults(v_job);
     end if;
 
     return _eram_make_spec(
         handler => case
-            when jsonb_typeof(job -> 'handler') = 'string' then job ->> 'handler'
-            else _eram_read_text('handler', job -> 'handler')
+            when jsonb_typeof(v_job -> 'handler') = 'string' then v_job ->> 'handler'
+            else _eram_read_text('handler', v_job -> 'handler')
         end,
-        args => nullif(job -> 'args', 'null'),
-        queue => case when job ? 'queue' then _eram_read_text('queue', job -> 'queue') end,
+        args => nullif(v_job -> 'args', 'null'),
+        queue => case when v_job ? 'queue' then _eram_read_text('queue', v_job -> 'queue') end,
         priority => case
-            when job ? 'priority' then _eram_read_integer('priority', job -> 'priority')
+            when v_job ? 'priority' then _eram_read_integer('priority', v_job -> 'priority')
         end,
         max_attempts => case
-            when job ? 'max_attempts' then _eram_read_integer('max_attempts', job -> 'max_attempts')
+            when v_job ? 'max_attempts' then _eram_read_integer('max_attempts', v_job -> 'max_attempts')
         end,
         scheduled_at => case
-            when job ? 'scheduled_at'
-            then _eram_read_timestamp('scheduled_at', job -> 'scheduled_at')
+            when v_job ? 'scheduled_at'
+            then _eram_read_timestamp('scheduled_at', v_job -> 'scheduled_at')
         end,
-        delay => case when job ? 'delay' then _eram_read_interval('delay', job -> 'delay') end,
-        tags => case when job ? 'tags' then _eram_read_tags(job -> 'tags') end,
-        meta => nullif(job -> 'meta', 'null'),
-        backoff => nullif(job -> 'backoff', 'null'));
+        delay => case when v_job ? 'delay' then _eram_read_interval('delay', v_job -> 'delay') end,
+        tags => case when v_job ? 'tags' then _eram_read_tags(v_job -> 'tags') end,
+        meta => nullif(v_job -> 'meta', 'null'),
+        backoff => nullif(v_job -> 'backoff', 'null'),
+        timeout => case
+            when v_job ? 'timeout' then _eram_read_interval('timeout', v_job -> 'timeout')
+        end,
+        unique_by => nullif(v_job -> 'unique', 'null'));
 end;
 $$;

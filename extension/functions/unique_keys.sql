@@ -3,6 +3,155 @@
 -- key; on conflict do nothing waits for a rival that is not committed yet, is right whether it
 -- commits or rolls back, and locks nothing of a rival that was there before.
 
+-- Takes a key for a job, unless it is in force for another: then that one is the holder.
+create or replace function _eram_take_key(
+    key            bytea,
+    id             bigint,
+    period         interval,
+    out holder     bigint,
+    out expires_at timestamptz
+)
+    language plpgsql
+    volatile
+    set search_path from current
+as $$
+declare
+    c_tries constant integer     := 1000;
+    c_pause constant interval    := interval '1 millisecond';
+    v_key            bytea       := key;
+    v_start          timestamptz;
+begin
+    for i in 1..c_tries loop
+        v_start := clock_timestamp();
+        holder := id;
+        expires_at := v_start + period;
+
+        insert into eram_unique_keys (key, job_id, expires_at)
+        values (v_key, holder, expires_at)
+        on conflict do nothing;
+
+        if not found then
+            select
+                unique_keys.job_id,
+                unique_keys.expires_at
+            into holder, expires_at
+            from eram_unique_keys as unique_keys
+            where unique_keys.key = v_key;
+
+            -- Given up in the meantime.
+            continue when not found;
+
+            if expires_at is null or expires_at > clock_timestamp() then
+                return;
+            end if;
+
+            v_start := clock_timestamp();
+            holder := id;
+            update eram_unique_keys as unique_keys
+            set
+                job_id = holder,
+                expires_at = v_start + period
+            where
+                unique_keys.key = v_key
+                and unique_keys.expires_at <= v_start;
+
+            -- Another was quicker.
+            continue when not found;
+            expires_at := v_start + period;
+        end if;
+
+        -- The window begins when the wait for a rival is over.
+        if clock_timestamp() - v_start > c_pause and period is not null then
+            expires_at := clock_timestamp() + period;
+            update eram_unique_keys as unique_keys
+            set expires_at = _eram_take_key.expires_at
+            where unique_keys.key = v_key;
+        end if;
+        return;
+    end loop;
+
+    raise exception using
+        errcode = 'serialization_failure',
+        message = format('the unique key of job %s could not be taken', id),
+        hint = 'Others take it and give it up all the time. Try again.';
+end;
+$$;
+
+-- What becomes of jobs whose key is another's: the one with specs[i] meets the job ids[i]. Of
+-- several that meet the same job, the last counts.
+create or replace function _eram_meet_duplicates(specs eram_job_specs[], ids bigint[])
+    returns void
+    language plpgsql
+    volatile
+    set search_path from current
+as $$
+declare
+    v_specs   eram_job_specs[]   := specs;
+    v_ids     bigint[]           := ids;
+    v_target  record;
+    v_numbers integer[]          := '{}';
+    v_tickets eram_queued_jobs[] := '{}';
+    v_ticket  eram_queued_jobs;
+    v_spec    eram_job_specs;
+    v_now     timestamptz;
+begin
+    for v_number in 1..cardinality(v_specs) loop
+        if v_specs[v_number].unique_by ->> 'on_conflict' = 'raise' then
+            raise exception using
+                errcode = 'unique_violation',
+                message = format(
+                    'a job of handler "%s" with the same unique key exists',
+                    v_specs[v_number].handler),
+                detail = format('It is job %s.', v_ids[v_number]),
+                hint = 'Leave on_conflict out to be given its id instead.';
+        end if;
+    end loop;
+
+    -- What does not wait any more stays as it is.
+    for v_target in
+        select
+            met.id,
+            max(met.number) as number
+        from unnest(v_ids) with ordinality as met (id, number)
+        where v_specs[met.number].unique_by ->> 'on_conflict' = 'replace'
+        group by met.id
+        order by met.id
+    loop
+        delete from eram_queued_jobs as queued
+        where queued.job_id = v_target.id
+        returning * into v_ticket;
+
+        if found then
+            v_numbers := v_numbers || v_target.number::integer;
+            v_tickets := v_tickets || v_ticket;
+            perform _eram_wake(v_ticket.queue);
+        end if;
+    end loop;
+
+    v_now := clock_timestamp();
+    for v_number in 1..cardinality(v_tickets) loop
+        v_ticket := v_tickets[v_number];
+        v_spec := v_specs[v_numbers[v_number]];
+        v_spec.scheduled_at := greatest(v_spec.scheduled_at, v_now);
+
+        update eram_job_specs as stored
+        set
+            args = v_spec.args,
+            meta = v_spec.meta,
+            tags = v_spec.tags,
+            priority = v_spec.priority,
+            max_attempts = greatest(v_spec.max_attempts, v_ticket.attempt + 1),
+            scheduled_at = v_spec.scheduled_at
+        where stored.job_id = v_ticket.job_id;
+
+        insert into eram_queued_jobs (job_id, scheduled_at, run, attempt, lane, queue, unique_key)
+        values (
+            v_ticket.job_id, v_spec.scheduled_at, v_ticket.run, v_ticket.attempt,
+            2 * v_spec.priority + 1, v_ticket.queue, v_ticket.unique_key);
+    end loop;
+end;
+$$;
+
 -- Of jobs that ended, ids[i] with keys[i]. A window outlives the completion of its job.
 create or replace function _eram_release_keys(
     keys         bytea[],

@@ -201,18 +201,21 @@ begin
 end;
 $$;
 
--- Volatile, so that no planner calls it ahead of its time.
-create or replace function _eram_raise_unsupported(what text)
+create or replace function _eram_check_timeout(timeout interval)
     returns void
     language plpgsql
-    volatile
+    immutable
     set search_path from current
 as $$
 begin
-    raise exception using
-        errcode = 'feature_not_supported',
-        message = format('%s is not supported yet', what),
-        hint = format('Leave %s out.', what);
+    perform _eram_check_delay('timeout', timeout);
+    -- As a statement_timeout, which is milliseconds in an integer, and no limit at 0.
+    if timeout < interval '1 millisecond' or timeout > interval '24 days' then
+        raise exception using
+            errcode = 'numeric_value_out_of_range',
+            message = format('timeout must be between 1 millisecond and 24 days, got %s', timeout),
+            hint = 'Pass an interval, such as ''1 minute''.';
+    end if;
 end;
 $$;
 

@@ -20,6 +20,7 @@ create table eram_job_specs (
     backoff      jsonb,
     timeout      interval,
 
+    unique_by    jsonb,
     unique_key   bytea,
     unique_until timestamptz,
 
@@ -32,13 +33,17 @@ create table eram_job_specs (
     constraint eram_job_specs_priority_check check (priority between 0 and 9),
     constraint eram_job_specs_max_attempts_check check (max_attempts >= 1),
     constraint eram_job_specs_timeout_check check (timeout > interval '0'),
-    constraint eram_job_specs_unique_check check (unique_until is null or unique_key is not null)
+    constraint eram_job_specs_unique_check check (
+        (unique_by is not null) = (unique_key is not null)
+        and (unique_until is null or unique_key is not null))
 );
 
 comment on table eram_job_specs is 'What to run: one row per job, written when it is enqueued.';
 comment on column eram_job_specs.backoff is 'How retries are delayed; null is exponential.';
+comment on column eram_job_specs.unique_by is
+    'What makes the job unique, and for how long; null when it need not be.';
 comment on column eram_job_specs.unique_key is
-    'What no other job may have at the same time; null when the job need not be unique.';
+    'The digest of it, which no other job may have at the same time.';
 comment on column eram_job_specs.unique_until is
     'When the window ends that its unique key is for; null when that is when the job ends.';
 comment on column eram_job_specs.scheduled_at is
