@@ -19,13 +19,14 @@ as $$
             queued.attempt,
             queued.lane,
             queued.queue,
-            queued.scheduled_at
+            queued.scheduled_at,
+            queued.unique_key
         from eram_queued_jobs as queued
         union all
-        select job_id, 'running', run, attempt, lane, queue, null
+        select job_id, 'running', run, attempt, lane, queue, null, unique_key
         from eram_running_jobs as running
         union all
-        select job_id, 'finished', run, attempt, null, queue, null
+        select job_id, 'finished', run, attempt, null, queue, null, null
         from eram_finished_jobs as finished
     )
     select
@@ -77,6 +78,38 @@ as $$
     from places
     join eram_job_specs as specs on specs.job_id = places.job_id
     where places.scheduled_at < specs.inserted_at
+    union all
+    select
+        'unique key differs from its spec',
+        places.job_id,
+        places.place
+    from places
+    join eram_job_specs as specs on specs.job_id = places.job_id
+    where
+        places.place <> 'finished'
+        and places.unique_key is distinct from specs.unique_key
+    union all
+    select
+        'unique key in force for no job',
+        keys.job_id,
+        coalesce(places.place, 'no job')
+    from eram_unique_keys as keys
+    left join places on places.job_id = keys.job_id
+    where
+        keys.expires_at is null
+        and places.unique_key is distinct from keys.key
+    union all
+    select
+        'unique job without its key',
+        places.job_id,
+        coalesce(format('it is that of job %s', keys.job_id), 'nobody has it')
+    from places
+    join eram_job_specs as specs on specs.job_id = places.job_id
+    left join eram_unique_keys as keys on keys.key = places.unique_key
+    where
+        places.unique_key is not null
+        and (specs.unique_until is null or specs.unique_until > statement_timestamp())
+        and keys.job_id is distinct from places.job_id
     union all
     select
         'error of a run that never was',

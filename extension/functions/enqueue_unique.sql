@@ -35,7 +35,8 @@ begin
             wanted.unique_key as key,
             array_agg(wanted.ordinality order by wanted.ordinality)::integer[] as numbers,
             max(wanted.ordinality)
-                filter (where wanted.unique_by ->> 'on_conflict' = 'replace')::integer as last
+                filter (where wanted.unique_by ->> 'on_conflict' = 'replace')::integer as last,
+            bool_or(wanted.unique_by ? 'period') as has_period
         from unnest(v_specs) with ordinality as wanted
         where wanted.unique_key is not null
         group by wanted.unique_key
@@ -44,13 +45,20 @@ begin
         v_taken := _eram_take_key(
             v_key.key,
             v_ids[v_key.numbers[1]],
-            _eram_unique_period(v_specs[v_key.numbers[1]].unique_by));
-        v_until[v_key.numbers[1]] := v_taken.expires_at;
-        v_contents[v_key.numbers[1]] := coalesce(v_key.last, v_key.numbers[1]);
-
-        for i in 1..cardinality(v_key.numbers) loop
-            v_holders[v_key.numbers[i]] := v_taken.holder;
-        end loop;
+            case when v_key.has_period
+                then _eram_unique_period(v_specs[v_key.numbers[1]].unique_by)
+            end);
+        if v_taken.expires_at is not null then
+            v_until[v_key.numbers[1]] := v_taken.expires_at;
+        end if;
+        if v_key.last is not null then
+            v_contents[v_key.numbers[1]] := v_key.last;
+        end if;
+        if v_taken.holder <> v_ids[v_key.numbers[1]] or cardinality(v_key.numbers) > 1 then
+            for i in 1..cardinality(v_key.numbers) loop
+                v_holders[v_key.numbers[i]] := v_taken.holder;
+            end loop;
+        end if;
     end loop;
 
     -- Those within the batch too: the job that they meet does not wait yet, so that nothing but

@@ -36,6 +36,33 @@ begin
 end;
 $$;
 
+-- Not at once, because whoever enqueues may be taking one over.
+create or replace function _eram_prune_keys()
+    returns void
+    language plpgsql
+    volatile
+    set search_path from current
+    set enable_seqscan to off
+    set enable_bitmapscan to off
+as $$
+declare
+    c_max_age constant interval := interval '1 minute';
+    c_most    constant integer  := 10000;
+    v_keys    bytea[];
+begin
+    v_keys := array(
+        select keys.key
+        from eram_unique_keys as keys
+        where keys.expires_at < clock_timestamp() - c_max_age
+        order by keys.expires_at
+        limit c_most
+        for update skip locked
+    );
+    delete from eram_unique_keys as keys
+    where keys.key = any (v_keys);
+end;
+$$;
+
 -- Removes what has been kept long enough, the most overdue queue first. Within a budget of time it
 -- may begin where the session came to the last time, without one it begins at the front.
 create or replace function _eram_prune(
@@ -66,6 +93,7 @@ begin
     pruned_count := 0;
     is_partial := false;
     perform _eram_prune_workers();
+    perform _eram_prune_keys();
 
     if budget is not null then
         select * into v_cursor

@@ -108,14 +108,15 @@ begin
         end if;
         v_spec.scheduled_at := clock_timestamp() + delay;
     end if;
-    if unique_by is not null then
-        perform _eram_check_unique_by(unique_by);
-    end if;
-    if v_spec.unique_by = 'false' then
-        v_spec.unique_by := null;
-    end if;
     if v_spec.unique_by is not null then
-        v_spec.unique_key := _eram_unique_key(v_spec);
+        if unique_by is not null and unique_by <> 'true' then
+            perform _eram_check_unique_by(unique_by);
+        end if;
+        if v_spec.unique_by = 'false' then
+            v_spec.unique_by := null;
+        else
+            v_spec.unique_key := _eram_unique_key(v_spec);
+        end if;
     end if;
 
     return v_spec;

@@ -134,24 +134,26 @@ create or replace function _eram_unique_key(spec eram_job_specs)
 as $$
 declare
     c_length constant integer := 16;
-    v_fields jsonb            := coalesce(
-        nullif(spec.unique_by -> 'fields', 'null'),
-        '["handler", "queue", "args"]');
+    v_fields jsonb            := nullif(spec.unique_by -> 'fields', 'null');
+    v_keys   jsonb            := nullif(spec.unique_by -> 'keys', 'null');
     v_args   jsonb            := spec.args;
-    v_text   text;
+    v_parts  jsonb;
 begin
-    if coalesce(spec.unique_by -> 'keys', 'null') <> 'null' then
+    if v_keys is not null then
         select coalesce(jsonb_object_agg(chosen.key, spec.args -> chosen.key), '{}') into v_args
-        from jsonb_array_elements_text(spec.unique_by -> 'keys') as chosen (key)
+        from jsonb_array_elements_text(v_keys) as chosen (key)
         where spec.args ? chosen.key;
     end if;
 
-    v_text := jsonb_build_array(
-        case when v_fields ? 'handler' then spec.handler end,
-        case when v_fields ? 'queue' then spec.queue end,
-        case when v_fields ? 'args' then v_args end,
-        case when v_fields ? 'meta' then spec.meta end
-    )::text;
-    return substr(sha256(convert_to(v_text, 'UTF8')), 1, c_length);
+    if v_fields is null then
+        v_parts := jsonb_build_array(spec.handler, spec.queue, v_args, null);
+    else
+        v_parts := jsonb_build_array(
+            case when v_fields ? 'handler' then spec.handler end,
+            case when v_fields ? 'queue' then spec.queue end,
+            case when v_fields ? 'args' then v_args end,
+            case when v_fields ? 'meta' then spec.meta end);
+    end if;
+    return substr(sha256(convert_to(v_parts::text, 'UTF8')), 1, c_length);
 end;
 $$;
