@@ -79,6 +79,30 @@ as $$
     join eram_job_specs as specs on specs.job_id = places.job_id
     where places.scheduled_at < specs.inserted_at
     union all
+    select 'spec out of range', specs.job_id, specs.handler
+    from eram_job_specs as specs
+    where
+        specs.priority not between 0 and 9
+        or specs.max_attempts < 1
+        or specs.timeout <= interval '0'
+        or jsonb_typeof(specs.args) <> 'object'
+        or jsonb_typeof(specs.meta) <> 'object'
+        or (specs.unique_by is null) <> (specs.unique_key is null)
+        or specs.unique_until is not null and specs.unique_key is null
+    union all
+    select
+        'ticket out of range',
+        places.job_id,
+        format('%s, run %s, attempt %s', places.place, places.run, places.attempt)
+    from places
+    where
+        places.attempt < case places.place when 'running' then 1 else 0 end
+        or places.run < places.attempt
+    union all
+    select 'unknown state', finished.job_id, finished.state
+    from eram_finished_jobs as finished
+    where finished.state not in ('completed', 'discarded', 'cancelled')
+    union all
     select
         'unique key differs from its spec',
         places.job_id,
