@@ -63,6 +63,42 @@ VIOLATIONS = [
         "update eram_completions set finalized_at = finalized_at - interval '1 second'",
         "completed job that no completion names",
     ),
+    *[
+        (f"update eram_job_specs set {change} where job_id = 1", "spec out of range")
+        for change in (
+            "priority = -1",
+            "max_attempts = 0",
+            "timeout = '-1 s'",
+            "args = '[]'",
+            "meta = 'null'",
+            "unique_by = '{}'",
+            "unique_key = 'x'",
+            "unique_until = now()",
+        )
+    ],
+    ("update eram_running_jobs set attempt = 0 where job_id = 2", "ticket out of range"),
+    ("update eram_queued_jobs set run = -1 where job_id = 1", "ticket out of range"),
+    ("update eram_finished_jobs set run = 0 where job_id = 3", "ticket out of range"),
+    ("update eram_finished_jobs set state = 'done'", "unknown state"),
+    (
+        "update eram_queued_jobs set unique_key = 'x' where job_id = 1",
+        "unique key differs from its spec",
+    ),
+    ("insert into eram_unique_keys values ('x', 1)", "unique key in force for no job"),
+    ("insert into eram_unique_keys values ('x', 3)", "unique key in force for no job"),
+    ("insert into eram_unique_keys values ('x', 99)", "unique key in force for no job"),
+    (
+        "update eram_queued_jobs set unique_key = 'x' where job_id = 1;"
+        "update eram_job_specs set unique_by = '{}', unique_key = 'x' where job_id = 1",
+        "unique job without its key",
+    ),
+    (
+        "insert into eram_unique_keys values ('x', 2, now() + interval '1 day');"
+        "update eram_queued_jobs set unique_key = 'x' where job_id = 1;"
+        "update eram_job_specs set unique_by = '{}', unique_key = 'x',"
+        " unique_until = now() + interval '1 day' where job_id = 1",
+        "unique job without its key",
+    ),
     (
         "select setval('eram_job_specs_job_id_seq', 2)",
         "sequence behind its table",

@@ -26,8 +26,9 @@ GOOD_KEYS: dict[str, list[Any]] = {
     "tags": [[], ["one"], ["one", "one", '"', "ü,{}"], None],
     "meta": [{}, {"x": "y"}, None],
     "backoff": [{"strategy": "exponential"}, {"strategy": "fixed", "base": 5}, None],
-    "timeout": [None],
-    "unique": [None],
+    "timeout": [None, 60, "1 minute", 0.5],
+    "unique": [None, False, True, {}, {"period": 30}, {"fields": ["meta"], "keys": None}],
+    "defaults": [None, {}, {"queue": "default", "max_attempts": 3}],
 }
 ODD = [None, True, 0, -1, 1e308, 2**63, "", "x", "\x01", " x ", [], {}, [[]], {"": None}, "1e400"]
 
@@ -71,8 +72,9 @@ def spoil(text: str, rnd: random.Random) -> str:
 def test_a_random_document_becomes_a_job_or_is_refused(conn):
     print(f"ERAM_TEST_SEED={SEED}")
     rnd = random.Random(SEED)
-    accepted = refused = 0
+    accepted = refused = duplicates = 0
     for _ in range(DOCUMENTS):
+        latest = conn.execute("select max(job_id) from eram_job_specs").fetchone()[0]
         text = spoil("{" + json.dumps(mutate(random_document(rnd), rnd))[1:], rnd)
         try:
             (job_id,) = conn.execute("select eram_enqueue_job(%s::text)", [text]).fetchone()
@@ -84,6 +86,9 @@ def test_a_random_document_becomes_a_job_or_is_refused(conn):
                 raise AssertionError(f"document {text[:2000]}") from problem
         else:
             accepted += 1
+            if latest is not None and job_id <= latest:
+                duplicates += 1
+                continue
             job = row(conn, "select * from eram_jobs where id = %s", job_id)
             if text.startswith("{"):
                 asked = json.loads(text)
@@ -91,11 +96,12 @@ def test_a_random_document_becomes_a_job_or_is_refused(conn):
                 assert job.args == (asked.get("args") or {}), text
                 assert job.queue == (asked.get("queue") or "default"), text
                 assert job.tags == (asked.get("tags") or []), text
-    print(f"{accepted} accepted, {refused} refused")
+    print(f"{accepted} accepted, {duplicates} of them duplicates, {refused} refused")
+    assert 0 < duplicates < accepted / 2
     assert accepted > DOCUMENTS / 5
     assert refused > DOCUMENTS / 5
     in_place = conn.execute("select count(*) from eram_queued_jobs").fetchone()
-    assert in_place == (accepted,)
+    assert in_place == (accepted - duplicates,)
 
 
 def test_a_random_batch_is_enqueued_whole_or_not_at_all(conn):

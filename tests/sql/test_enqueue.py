@@ -218,7 +218,7 @@ def test_ten_thousand_in_one_call(conn):
     assert in_order == list(range(10_000))
 
 
-@pytest.mark.parametrize("bad", [{"handler": ""}, {"handler": "a:b", "unique": {}}, 5, None])
+@pytest.mark.parametrize("bad", [{"handler": ""}, {"handler": "a:b", "unique": []}, 5, None])
 def test_one_bad_job_refuses_the_whole_array_and_is_named(conn, bad):
     jobs = [{"handler": "a:b"}, {"handler": "a:c"}, bad, {"handler": "a:d"}]
     with pytest.raises(psycopg.Error) as caught:

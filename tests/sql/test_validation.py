@@ -22,7 +22,6 @@ NAME = errors.InvalidName
 LONG = errors.NameTooLong
 FORMAT = errors.InvalidDatetimeFormat
 OVERFLOW = errors.DatetimeFieldOverflow
-UNSUPPORTED = errors.FeatureNotSupported
 UNDEFINED = errors.UndefinedObject
 STATE = errors.ObjectNotInPrerequisiteState
 
@@ -103,30 +102,58 @@ BAD_KEYS: dict[str, list[tuple[Any, type[psycopg.Error]]]] = {
         (["t" * 256], LONG),
     ],
     "backoff": [
-        *((bad, INVALID) for bad in ("exponential", 5, [], True, {}, {"base": 1})),
+        *((bad, INVALID) for bad in ("", "Exp", "1 minute", 5, True, [])),
+        *((bad, INVALID) for bad in ([1] * 101, [True], [[1]], [{"base": 1}])),
+        *((bad, NULL) for bad in ([None], [1, None])),
+        *((bad, RANGE) for bad in ([-1], [1e300], [1, "-1 day"], ["200 years"])),
+        *((bad, FORMAT) for bad in (["soon"], ["exp"], ["NaN"])),
         *(
-            (bad, INVALID)
-            for bad in (
-                *(
-                    {"strategy": None},
-                    {"strategy": 1},
-                    {"strategy": "linear"},
-                    {"strategy": "Fixed"},
-                ),
-                *({"strategy": "fixed"}, {"strategy": "fixed", "base": None}),
-                *({"strategy": "fixed", "base": []}, {"strategy": "fixed", "base": True}),
-                *({"strategy": "exponential", "base": 1}, {"strategy": "fixed", "bse": 1}),
-                *({"strategy": "fixed", "base": 1, "cap": 2},),
-            )
+            ({"strategy": bad}, INVALID)
+            for bad in (1, True, [], {}, "", "Fixed", "quadratic", "x" * 20_000)
         ),
         *(
-            ({"strategy": "fixed", "base": bad}, RANGE)
-            for bad in (-1, 1e300, "-1 day", "200 years")
+            ({"strategy": "fixed", name: bad}, INVALID)
+            for name in ("base", "cap", "jitter")
+            for bad in ([], {}, True)
         ),
-        ({"strategy": "fixed", "base": "soon"}, FORMAT),
+        *(
+            ({"strategy": "linear", name: bad}, RANGE)
+            for name in ("base", "cap")
+            for bad in (-1, 1e300, 10**400, "-1 day", "200 years", "1 month -40 days")
+        ),
+        *(({"base": bad}, FORMAT) for bad in ("soon", "", "NaN", "1e6")),
+        ({"base": " " * 20_000 + "1 second"}, INVALID),
+        *(({"jitter": bad}, RANGE) for bad in (-0.1, 1.01, 10**400, -(10**400))),
+        *(({"jitter": bad}, INVALID) for bad in ("0.5", "NaN")),
+        *(({"delays": bad}, INVALID) for bad in ([], 5, "exp", {}, False, [1] * 10_000)),
+        *(({"delays": [1], name: 1}, INVALID) for name in ("base", "bse", "max_attempts")),
+        ({"delays": [1], "strategy": "fixed"}, INVALID),
+        ({"delays": [1, -1]}, RANGE),
     ],
-    "timeout": [(bad, UNSUPPORTED) for bad in (60, "1 minute", 0, {})],
-    "unique": [(bad, UNSUPPORTED) for bad in ({}, {"period": 30}, True, [])],
+    "timeout": [
+        *((bad, RANGE) for bad in (0, -1, 0.0001, 1e300, "-1 s", "25 days")),
+        *((bad, FORMAT) for bad in ("soon", "")),
+        *((bad, INVALID) for bad in (True, [], {})),
+    ],
+    "unique": [
+        *((bad, INVALID) for bad in ([], 30, "30", "true", {"perod": 30}, {"": 1})),
+        *(({"period": bad}, RANGE) for bad in (0, -1, 1e300, "-1 s", "200 years")),
+        *(({"period": bad}, FORMAT) for bad in ("soon", "")),
+        *(({"period": bad}, INVALID) for bad in (True, [], {})),
+        *(
+            ({name: bad}, INVALID)
+            for name in ("fields", "keys")
+            for bad in ([], {}, "args", 1, True, [1], [None], ["x"] * 101)
+        ),
+        ({"fields": ["handler", "arg"]}, INVALID),
+        ({"fields": ["handler"], "keys": ["x"]}, INVALID),
+        *(({"on_conflict": bad}, INVALID) for bad in ("", "Skip", "ignore", 1, True, [], {})),
+    ],
+    "defaults": [
+        *((bad, INVALID) for bad in ([], 1, "x", True, {"handler": "a:b"}, {"delay": 1})),
+        ({"max_attempts": 0}, RANGE),
+        ({"queue": ""}, NULL),
+    ],
 }
 
 
@@ -180,9 +207,11 @@ BAD_CALLS: list[tuple[str, type[psycopg.Error]]] = [
     ("eram_enqueue_job('a:b', tags => '{{a},{b}}')", ARRAY),
     ("eram_enqueue_job('a:b', tags => '{\"\"}')", NULL),
     ("eram_enqueue_job('a:b', backoff => 'null')", INVALID),
-    ("eram_enqueue_job('a:b', backoff => '{}')", INVALID),
-    ("eram_enqueue_job('a:b', timeout => '1 minute')", UNSUPPORTED),
-    ("eram_enqueue_job('a:b', unique_by => '{}')", UNSUPPORTED),
+    ("eram_enqueue_job('a:b', backoff => '[]')", INVALID),
+    ("eram_enqueue_job('a:b', timeout => '0')", RANGE),
+    ("eram_enqueue_job('a:b', timeout => '1 mon -40 days')", RANGE),
+    ("eram_enqueue_job('a:b', unique_by => '[]')", INVALID),
+    ("eram_enqueue_job('a:b', unique_by => 'null')", INVALID),
     ("eram_enqueue_jobs(null)", INVALID),
     ("eram_enqueue_jobs('null')", INVALID),
     ("eram_enqueue_jobs('5')", INVALID),
@@ -265,7 +294,12 @@ BAD_CALLS: list[tuple[str, type[psycopg.Error]]] = [
     ("eram_set_queue('q', max_attempts => 0)", RANGE),
     ("eram_set_queue('q', backoff => '[]')", INVALID),
     ("eram_set_queue('q', backoff => 'null')", INVALID),
-    ("eram_set_queue('q', backoff => '{\"strategy\": \"fixed\"}')", INVALID),
+    ("eram_set_queue('q', backoff => '{\"strategy\": \"fixd\"}')", INVALID),
+    ("eram_backoff(null)", NULL),
+    ("eram_backoff(0)", RANGE),
+    ("eram_backoff(-2147483648, '\"none\"')", RANGE),
+    ("eram_backoff(1, 'null')", INVALID),
+    ("eram_backoff(1, '{\"strateg\": \"none\"}')", INVALID),
     ("eram_pause_queue(null)", NULL),
     ("eram_pause_queue('')", NULL),
     ("eram_pause_queue(repeat('q', 129))", LONG),
@@ -385,6 +419,7 @@ def test_a_number_too_small_for_an_interval_is_no_internal_matter(shared, key):
         ("back_off", "backoff"),
         ("time_out", "timeout"),
         ("uniq", "unique"),
+        ("default", "defaults"),
     ],
 )
 def test_an_unknown_key_is_named_with_the_nearest_right_one(shared, wrong, right):
