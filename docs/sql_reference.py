@@ -13,8 +13,9 @@ from typing import Any
 import psycopg
 
 GROUPS = {
-    "For producers": ["eram_enqueue_job", "eram_enqueue_jobs"],
+    "For producers": ["eram_enqueue_job", "eram_enqueue_jobs", "eram_outcome"],
     "For workers, in any language": [
+        "eram_register_handler",
         "eram_start_worker",
         "eram_heartbeat",
         "eram_fetch",
@@ -47,14 +48,27 @@ GROUPS = {
         "eram_finish_command",
     ],
     "For administrators": [
+        "eram_backoff",
         "eram_cancel_job",
+        "eram_cancel_jobs",
+        "eram_retry_job",
+        "eram_retry_jobs",
+        "eram_delete_job",
+        "eram_delete_jobs",
+        "eram_update_job",
+        "eram_move_jobs",
         "eram_set_queue",
+        "eram_set_handler",
+        "eram_delete_handler",
         "eram_pause_queue",
         "eram_resume_queue",
         "eram_retention",
         "eram_prune_jobs",
         "eram_reindex_plan",
+        "eram_why",
         "eram_check",
+        "eram_grant",
+        "eram_revoke",
         "eram_version",
     ],
 }

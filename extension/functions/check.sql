@@ -132,7 +132,8 @@ as $$
     left join eram_unique_keys as keys on keys.key = places.unique_key
     where
         places.unique_key is not null
-        and (specs.unique_until is null or specs.unique_until > statement_timestamp())
+        -- By the clock: another may have taken it over before the snapshot.
+        and (specs.unique_until is null or specs.unique_until > clock_timestamp())
         and keys.job_id is distinct from places.job_id
     union all
     select

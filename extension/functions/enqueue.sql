@@ -70,23 +70,35 @@ create or replace function _eram_insert_job(
     set search_path from current
 as $$
 declare
-    v_taken        record;
-    v_now          timestamptz;
-    v_scheduled_at timestamptz;
+    c_wait  constant interval := interval '1 millisecond';
+    v_period         interval;
+    v_settled        record;
+    v_now            timestamptz;
+    v_scheduled_at   timestamptz;
 begin
     perform pg_current_xact_id();
 
     id := nextval('eram_job_specs_job_id_seq');
     is_duplicate := false;
     if spec.unique_key is not null then
-        v_taken := _eram_take_key(spec.unique_key, id, _eram_unique_period(spec.unique_by));
-        if v_taken.holder <> id then
-            id := v_taken.holder;
-            is_duplicate := true;
-            perform _eram_meet_duplicates(array[spec], array[id]);
-            return;
+        v_now := clock_timestamp();
+        v_period := _eram_unique_period(spec.unique_by);
+        spec.unique_until := v_now + v_period;
+
+        insert into eram_unique_keys (key, job_id, expires_at)
+        values (spec.unique_key, id, spec.unique_until)
+        on conflict do nothing;
+
+        if not found or v_period is not null and clock_timestamp() - v_now > c_wait then
+            v_settled := _eram_settle_key(spec.unique_key, id, v_period);
+            if v_settled.holder <> id then
+                id := v_settled.holder;
+                is_duplicate := true;
+                perform _eram_meet_duplicates(array[spec], array[id]);
+                return;
+            end if;
+            spec.unique_until := v_settled.expires_at;
         end if;
-        spec.unique_until := v_taken.expires_at;
     end if;
 
     perform _eram_wake(spec.queue);

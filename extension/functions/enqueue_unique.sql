@@ -1,5 +1,6 @@
--- A batch with unique jobs in it. All keys are taken first, in order of the key, so that two batches
--- never wait for each other. Then what is a duplicate is known, and the rest is enqueued as usual.
+-- A batch with unique jobs in it. All keys are taken first, in order of the key, so that two
+-- batches never wait for each other. Then what is a duplicate is known, and the rest is enqueued as
+-- usual.
 
 create or replace function _eram_insert_unique_jobs(specs eram_job_specs[])
     returns table (id bigint, is_duplicate boolean)
@@ -10,6 +11,7 @@ create or replace function _eram_insert_unique_jobs(specs eram_job_specs[])
 as $$
 #variable_conflict use_column
 declare
+    c_wait     constant interval := interval '1 millisecond';
     v_specs    eram_job_specs[] := specs;
     v_count    integer          := cardinality(specs);
     v_ids      bigint[];
@@ -17,7 +19,10 @@ declare
     v_contents integer[];
     v_until    timestamptz[];
     v_key      record;
-    v_taken    record;
+    v_id       bigint;
+    v_period   interval;
+    v_settled  record;
+    v_number   integer;
     v_now      timestamptz;
 begin
     perform pg_current_xact_id();
@@ -33,7 +38,8 @@ begin
     for v_key in
         select
             wanted.unique_key as key,
-            array_agg(wanted.ordinality order by wanted.ordinality)::integer[] as numbers,
+            min(wanted.ordinality)::integer as first,
+            array_agg(wanted.ordinality::integer) as numbers,
             max(wanted.ordinality)
                 filter (where wanted.unique_by ->> 'on_conflict' = 'replace')::integer as last,
             bool_or(wanted.unique_by ? 'period') as has_period
@@ -42,21 +48,30 @@ begin
         group by wanted.unique_key
         order by wanted.unique_key
     loop
-        v_taken := _eram_take_key(
-            v_key.key,
-            v_ids[v_key.numbers[1]],
-            case when v_key.has_period
-                then _eram_unique_period(v_specs[v_key.numbers[1]].unique_by)
-            end);
-        if v_taken.expires_at is not null then
-            v_until[v_key.numbers[1]] := v_taken.expires_at;
+        v_id := v_ids[v_key.first];
+        v_now := clock_timestamp();
+        v_period := case
+            when v_key.has_period then _eram_unique_period(v_specs[v_key.first].unique_by)
+        end;
+
+        insert into eram_unique_keys (key, job_id, expires_at)
+        values (v_key.key, v_id, v_now + v_period)
+        on conflict do nothing;
+
+        if not found or v_period is not null and clock_timestamp() - v_now > c_wait then
+            v_settled := _eram_settle_key(v_key.key, v_id, v_period);
+            v_holders[v_key.first] := v_settled.holder;
+            v_until[v_key.first] := v_settled.expires_at;
+        elsif v_period is not null then
+            v_until[v_key.first] := v_now + v_period;
         end if;
+
         if v_key.last is not null then
-            v_contents[v_key.numbers[1]] := v_key.last;
+            v_contents[v_key.first] := v_key.last;
         end if;
-        if v_taken.holder <> v_ids[v_key.numbers[1]] or cardinality(v_key.numbers) > 1 then
-            for i in 1..cardinality(v_key.numbers) loop
-                v_holders[v_key.numbers[i]] := v_taken.holder;
+        if cardinality(v_key.numbers) > 1 then
+            foreach v_number in array v_key.numbers loop
+                v_holders[v_number] := v_holders[v_key.first];
             end loop;
         end if;
     end loop;

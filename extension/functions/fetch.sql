@@ -36,6 +36,7 @@ declare
     v_upto_us    bigint            := extract(epoch from v_upto) * c_second;
     v_xmin       bigint            := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
     v_is_fresh   boolean           := pg_current_xact_id_if_assigned() is null;
+    v_room       integer;
     v_setting    text;
     v_cursor     bigint[];
     v_mark       bigint            := 0;
@@ -66,8 +67,14 @@ begin
     end if;
     perform _eram_check_queue(v_queue);
     perform _eram_check_worker(v_worker);
-
-    if v_demand = 0 or _eram_is_paused(v_queue) then
+    v_room := _eram_limit(v_queue);
+    if v_demand > 0 and v_room > 0 then
+        v_room := _eram_take_room(v_queue);
+        v_start := clock_timestamp();
+        v_start_us := extract(epoch from v_start) * c_second;
+    end if;
+    v_demand := least(v_demand, v_room);
+    if v_demand = 0 then
         return;
     end if;
 
@@ -290,4 +297,4 @@ comment on function eram_fetch is
     'Claim up to demand due jobs of a queue for a worker: by priority, then time, then id; what '
     'came back goes first in its priority. Commit the claim before running a job: one that is '
     'rolled back never was, and its run is handed out again. Returns the jobs claimed; no row '
-    'when none is due or the queue is paused.';
+    'when none is due, the queue is paused or its global limit is reached.';

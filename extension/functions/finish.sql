@@ -25,6 +25,8 @@ declare
     v_ids        bigint[]         := ids;
     v_runs       integer[]        := runs;
     v_results    jsonb[]          := results;
+    v_removes    boolean;
+    v_announces  boolean;
 begin
     perform _eram_check_runs(v_ids, v_runs);
     if v_results is not null and cardinality(v_results) <> cardinality(v_ids) then
@@ -35,7 +37,12 @@ begin
             hint = 'Pass one result for each id, or none at all.';
     end if;
 
-    if exists (select from eram_removals as removals) then
+    select
+        exists (select from eram_removals as removals),
+        exists (select from eram_queues as queues where queues.is_announcing)
+    into v_removes, v_announces;
+
+    if v_removes then
         return query
         select removed.job_id
         from _eram_remove_completed(v_ids, v_runs) as removed (job_id);
@@ -86,7 +93,7 @@ begin
     ),
     noted as (
         -- So few in a row that none is stored out of line.
-        insert into eram_completions (queue, finalized_at, ids)
+        insert into eram_completions as completions (queue, finalized_at, ids)
         select
             ended.queue,
             max(ended.finalized_at),
@@ -95,6 +102,10 @@ begin
         group by
             ended.queue,
             (ended.number - 1) / c_most_noted
+        -- Carried out to the end though nobody reads it, as the insert itself is.
+        returning case
+            when v_announces then _eram_announce(completions.queue, completions.ids, 'completed')
+        end
     )
     insert into eram_finished_jobs
         (job_id, worker, attempted_at, finalized_at, run, attempt, state, queue, result)
@@ -175,7 +186,7 @@ begin
     perform _eram_requeue_job(
         v_job,
         v_job.attempt,
-        coalesce(delay, _eram_backoff(v_spec.backoff, v_job.attempt)));
+        coalesce(delay, _eram_backoff(v_job.attempt, v_spec.backoff)));
     return 'retryable';
 end;
 $$;

@@ -1,5 +1,5 @@
--- What may be said of a handler's jobs, by the code and by an administrator: an object of values that
--- mean the same as in the document of a job.
+-- What may be said of a handler's jobs, by the code and by an administrator: an object of values
+-- that mean the same as in the document of a job.
 
 create or replace function _eram_handler_keys()
     returns text[]

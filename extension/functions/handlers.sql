@@ -257,5 +257,5 @@ end;
 $$;
 
 comment on function eram_delete_handler is
-    'Forget the defaults of a handler and its aliases, or one alias. A worker that knows it registers it again '
-    'when it starts. Returns whether there was anything.';
+    'Forget the defaults of a handler and its aliases, or one alias. A worker that knows it '
+    'registers it again when it starts. Returns whether there was anything.';

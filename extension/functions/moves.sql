@@ -16,6 +16,7 @@ begin
     values (
         job.job_id, job.worker, job.attempted_at, clock_timestamp(),
         job.run, job.attempt, state, job.queue);
+    perform _eram_announce(job.queue, array[job.job_id], state);
 end;
 $$;
 
@@ -66,14 +67,25 @@ $$;
 
 create or replace function _eram_record_error(job eram_running_jobs, error text, detail jsonb)
     returns void
-    language sql
+    language plpgsql
     volatile
     set search_path from current
 as $$
+declare
+    c_most_letters constant integer := 10000;
+    c_most_bytes   constant integer := 32000;
+    v_detail       jsonb            := detail;
+begin
+    -- With nothing added, it is not as small as where it came from compressed.
+    if pg_column_size(v_detail || '{}') > c_most_bytes then
+        v_detail := _eram_bound_detail(v_detail, c_most_bytes);
+    end if;
+
     insert into eram_job_errors (job_id, run, attempt, worker, errored_at, error, detail)
     values (
         job.job_id, job.run, job.attempt, job.worker, clock_timestamp(),
-        left(error, 10000), detail);
+        left(error, c_most_letters), v_detail);
+end;
 $$;
 
 -- Running jobs go back to the front of their priority. The caller has locked them, in order of id.

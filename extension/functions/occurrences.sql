@@ -67,8 +67,9 @@ begin
                 if entry.allows_overlap
                     or not _eram_is_unfinished(coalesce(job_id, entry.last_job_id))
                 then
-                    job_id := _eram_insert_job(
-                        _eram_read_spec(_eram_scheduled_job(entry, v_occurrence)));
+                    select inserted.id into job_id
+                    from _eram_insert_job(
+                        _eram_read_spec(_eram_scheduled_job(entry, v_occurrence))) as inserted;
                 end if;
             end loop;
         when 'prune' then

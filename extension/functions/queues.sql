@@ -1,13 +1,15 @@
 -- What administrators do to queues.
 
 create or replace function eram_set_queue(
-    queue        text,
-    is_notifying boolean  default null,
-    priority     integer  default null,
-    max_attempts integer  default null,
-    backoff      jsonb    default null,
-    max_age      jsonb    default null,
-    rescue_after interval default null
+    queue         text,
+    is_notifying  boolean  default null,
+    priority      integer  default null,
+    max_attempts  integer  default null,
+    backoff       jsonb    default null,
+    max_age       jsonb    default null,
+    rescue_after  interval default null,
+    global_limit  integer  default null,
+    is_announcing boolean  default null
 )
     returns void
     language plpgsql
@@ -36,12 +38,15 @@ begin
     if rescue_after is not null then
         perform _eram_check_delay('rescue_after', rescue_after);
     end if;
+    perform _eram_check_global_limit(global_limit);
 
     insert into eram_queues as queues
-        (name, is_notifying, priority, max_attempts, backoff, max_age, rescue_after)
+        (name, is_notifying, priority, max_attempts, backoff, max_age, rescue_after, global_limit,
+        is_announcing)
     values (
         queue, coalesce(is_notifying, true), priority, max_attempts, backoff,
-        nullif(v_max_age, '{}'), nullif(rescue_after, interval '0'))
+        nullif(v_max_age, '{}'), nullif(rescue_after, interval '0'), nullif(global_limit, 0),
+        coalesce(is_announcing, false))
     on conflict (name) do update
     set
         is_notifying = coalesce(eram_set_queue.is_notifying, queues.is_notifying),
@@ -51,10 +56,15 @@ begin
         max_age = nullif(coalesce(v_max_age, queues.max_age), '{}'),
         rescue_after = nullif(
             coalesce(eram_set_queue.rescue_after, queues.rescue_after),
-            interval '0');
+            interval '0'),
+        global_limit = nullif(coalesce(eram_set_queue.global_limit, queues.global_limit), 0),
+        is_announcing = coalesce(eram_set_queue.is_announcing, queues.is_announcing);
 
     if max_age is not null then
         perform _eram_note_removals(may_wait => true);
+    end if;
+    if global_limit is not null then
+        perform _eram_wake(queue);
     end if;
 end;
 $$;
@@ -66,7 +76,10 @@ comment on function eram_set_queue is
     '"infinity", or an object of these by state (completed, cancelled, discarded); completed jobs '
     'with 0 are removed at once. It replaces what the queue had; {} takes it back to the general '
     'setting. rescue_after: after what time a job is rescued whose worker cannot be judged; zero '
-    'takes it back to the general setting.';
+    'takes it back to the general setting. global_limit: how many jobs of the queue may run at a '
+    'time, over all workers; 0 takes it back to any number. What runs already goes on, and claims '
+    'that are open when a limit is first set count from their commit. is_announcing: whether '
+    'whoever waits for the end of a job is notified of it, see eram_outcome.';
 
 create or replace function eram_pause_queue(queue text)
     returns boolean

@@ -78,6 +78,7 @@ declare
     v_removing text[]    := _eram_removing_queues();
     v_removed  bigint[];
     v_keys     bytea[];
+    v_queues   text[];
 begin
     -- All of them, in order of id, before any is taken out.
     perform
@@ -114,14 +115,18 @@ begin
         delete from eram_running_jobs as running
         using held
         where running.ctid = held.place
-        returning running.job_id, running.unique_key
+        returning running.job_id, running.unique_key, running.queue
     )
     select
         array_agg(removed.job_id),
-        array_agg(removed.unique_key)
-    into v_removed, v_keys
+        array_agg(removed.unique_key),
+        array_agg(removed.queue)
+    into v_removed, v_keys, v_queues
     from removed;
     perform _eram_release_keys(v_keys, v_removed, with_windows => false);
+    perform _eram_announce(removed.queue, array_agg(removed.job_id), 'completed')
+    from unnest(v_removed, v_queues) as removed (job_id, queue)
+    group by removed.queue;
 
     delete from eram_job_specs as specs
     where specs.job_id = any (v_removed);

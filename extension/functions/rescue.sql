@@ -256,6 +256,11 @@ begin
         gone.queue
     from gone;
 
+    perform _eram_announce(finished.queue, array_agg(finished.job_id), 'discarded')
+    from eram_finished_jobs as finished
+    where finished.job_id = any (v_exhausted)
+    group by finished.queue;
+
     perform _eram_return_jobs(
         array(
             select ids.job_id

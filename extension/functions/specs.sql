@@ -109,7 +109,14 @@ begin
         v_spec.scheduled_at := clock_timestamp() + delay;
     end if;
     if v_spec.unique_by is not null then
-        if unique_by is not null and unique_by <> 'true' then
+        -- Nearly always there is nothing to check.
+        if unique_by is not null
+            and unique_by <> 'true'
+            and not (
+                unique_by - 'period' = '{}'
+                and jsonb_typeof(unique_by -> 'period') = 'number'
+                and (unique_by -> 'period')::numeric between 0.001 and 1000000)
+        then
             perform _eram_check_unique_by(unique_by);
         end if;
         if v_spec.unique_by = 'false' then
@@ -205,7 +212,8 @@ begin
             when v_job ? 'priority' then _eram_read_integer('priority', v_job -> 'priority')
         end,
         max_attempts => case
-            when v_job ? 'max_attempts' then _eram_read_integer('max_attempts', v_job -> 'max_attempts')
+            when v_job ? 'max_attempts'
+            then _eram_read_integer('max_attempts', v_job -> 'max_attempts')
         end,
         scheduled_at => case
             when v_job ? 'scheduled_at'

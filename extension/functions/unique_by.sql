@@ -35,6 +35,10 @@ begin
             hint = format('Pass a list such as ["%s"].', coalesce(allowed[1], 'user_id'));
     end if;
 
+    if allowed is null or value <@ to_jsonb(allowed) then
+        return;
+    end if;
+
     select names.name into v_name
     from jsonb_array_elements_text(value) as names (name)
     where names.name <> all (allowed)
@@ -70,7 +74,9 @@ begin
                 jsonb_typeof(unique_by)),
             hint = 'Pass {"period": 30}, or true for until the job ends.';
     end if;
-    perform _eram_check_keys('unique', unique_by, c_keys);
+    if unique_by - c_keys <> '{}' then
+        perform _eram_check_keys('unique', unique_by, c_keys);
+    end if;
 
     if coalesce(unique_by -> 'period', 'null') <> 'null' then
         v_period := _eram_read_interval('period of unique', unique_by -> 'period');
@@ -87,7 +93,9 @@ begin
     end if;
     if coalesce(unique_by -> 'keys', 'null') <> 'null' then
         perform _eram_check_unique_list('keys', unique_by -> 'keys', null);
-        if not coalesce(nullif(unique_by -> 'fields', 'null') ? 'args', true) then
+        if unique_by ? 'fields'
+            and not coalesce(nullif(unique_by -> 'fields', 'null') ? 'args', true)
+        then
             raise exception using
                 errcode = 'invalid_parameter_value',
                 message = 'keys of unique are keys of args, which are not among its fields',
@@ -119,6 +127,8 @@ as $$
 begin
     if coalesce(unique_by -> 'period', 'null') = 'null' then
         return null;
+    elsif jsonb_typeof(unique_by -> 'period') = 'number' then
+        return make_interval(secs => (unique_by -> 'period')::double precision);
     end if;
     return _eram_read_interval('period of unique', unique_by -> 'period');
 end;
@@ -140,9 +150,12 @@ declare
     v_parts  jsonb;
 begin
     if v_keys is not null then
-        select coalesce(jsonb_object_agg(chosen.key, spec.args -> chosen.key), '{}') into v_args
-        from jsonb_array_elements_text(v_keys) as chosen (key)
-        where spec.args ? chosen.key;
+        v_args := '{}';
+        for i in 0..jsonb_array_length(v_keys) - 1 loop
+            if spec.args ? (v_keys ->> i) then
+                v_args := v_args || jsonb_build_object(v_keys ->> i, spec.args -> (v_keys ->> i));
+            end if;
+        end loop;
     end if;
 
     if v_fields is null then

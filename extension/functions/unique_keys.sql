@@ -3,8 +3,10 @@
 -- key; on conflict do nothing waits for a rival that is not committed yet, is right whether it
 -- commits or rolls back, and locks nothing of a rival that was there before.
 
--- Takes a key for a job, unless it is in force for another: then that one is the holder.
-create or replace function _eram_take_key(
+-- Who has a key that could not simply be inserted: another, if it is in force for that one, else
+-- the job itself, after all. It is also for a job that got its key after a wait: its window begins
+-- when the wait is over.
+create or replace function _eram_settle_key(
     key            bytea,
     id             bigint,
     period         interval,
@@ -14,60 +16,50 @@ create or replace function _eram_take_key(
     language plpgsql
     volatile
     set search_path from current
+    set plan_cache_mode to force_generic_plan
+    set enable_seqscan to off
+    set enable_bitmapscan to off
 as $$
 declare
-    c_tries constant integer     := 1000;
-    c_pause constant interval    := interval '1 millisecond';
-    v_key            bytea       := key;
-    v_start          timestamptz;
+    c_tries constant integer := 1000;
+    v_key   bytea            := key;
+    v_now   timestamptz;
 begin
     for i in 1..c_tries loop
-        v_start := clock_timestamp();
-        holder := id;
-        expires_at := v_start + period;
-
-        insert into eram_unique_keys (key, job_id, expires_at)
-        values (v_key, holder, expires_at)
-        on conflict do nothing;
+        select
+            unique_keys.job_id,
+            unique_keys.expires_at
+        into holder, expires_at
+        from eram_unique_keys as unique_keys
+        where unique_keys.key = v_key;
 
         if not found then
-            select
-                unique_keys.job_id,
-                unique_keys.expires_at
-            into holder, expires_at
-            from eram_unique_keys as unique_keys
-            where unique_keys.key = v_key;
-
             -- Given up in the meantime.
-            continue when not found;
+            insert into eram_unique_keys (key, job_id)
+            values (v_key, id)
+            on conflict do nothing;
+            continue;
+        end if;
 
-            if expires_at is null or expires_at > clock_timestamp() then
-                return;
-            end if;
+        v_now := clock_timestamp();
+        if holder <> id and (expires_at is null or expires_at > v_now) then
+            return;
+        end if;
 
-            v_start := clock_timestamp();
+        update eram_unique_keys as unique_keys
+        set
+            job_id = id,
+            expires_at = v_now + period
+        where
+            unique_keys.key = v_key
+            and (unique_keys.job_id = id or unique_keys.expires_at <= v_now);
+
+        -- Else another was quicker.
+        if found then
             holder := id;
-            update eram_unique_keys as unique_keys
-            set
-                job_id = holder,
-                expires_at = v_start + period
-            where
-                unique_keys.key = v_key
-                and unique_keys.expires_at <= v_start;
-
-            -- Another was quicker.
-            continue when not found;
-            expires_at := v_start + period;
+            expires_at := v_now + period;
+            return;
         end if;
-
-        -- The window begins when the wait for a rival is over.
-        if clock_timestamp() - v_start > c_pause and period is not null then
-            expires_at := clock_timestamp() + period;
-            update eram_unique_keys as unique_keys
-            set expires_at = _eram_take_key.expires_at
-            where unique_keys.key = v_key;
-        end if;
-        return;
     end loop;
 
     raise exception using
@@ -84,6 +76,9 @@ create or replace function _eram_meet_duplicates(specs eram_job_specs[], ids big
     language plpgsql
     volatile
     set search_path from current
+    set plan_cache_mode to force_generic_plan
+    set enable_seqscan to off
+    set enable_bitmapscan to off
 as $$
 declare
     v_specs   eram_job_specs[]   := specs;
@@ -107,7 +102,8 @@ begin
         end if;
     end loop;
 
-    -- What does not wait any more stays as it is.
+    -- What does not wait any more stays as it is. Who waited for a rival that gave the job a new
+    -- ticket looks again.
     for v_target in
         select
             met.id,
@@ -117,11 +113,20 @@ begin
         group by met.id
         order by met.id
     loop
-        delete from eram_queued_jobs as queued
-        where queued.job_id = v_target.id
-        returning * into v_ticket;
+        loop
+            delete from eram_queued_jobs as queued
+            where queued.job_id = v_target.id
+            returning * into v_ticket;
 
-        if found then
+            exit when found
+                or not exists (
+                    select
+                    from eram_queued_jobs as queued
+                    where queued.job_id = v_target.id
+                );
+        end loop;
+
+        if v_ticket.job_id is not null then
             v_numbers := v_numbers || v_target.number::integer;
             v_tickets := v_tickets || v_ticket;
             perform _eram_wake(v_ticket.queue);
@@ -162,6 +167,9 @@ create or replace function _eram_release_keys(
     language plpgsql
     volatile
     set search_path from current
+    set plan_cache_mode to force_generic_plan
+    set enable_seqscan to off
+    set enable_bitmapscan to off
 as $$
 declare
     v_key record;

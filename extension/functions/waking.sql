@@ -62,21 +62,6 @@ begin
 end;
 $$;
 
-create or replace function _eram_is_paused(queue text)
-    returns boolean
-    language plpgsql
-    stable
-    set search_path from current
-as $$
-begin
-    return exists (
-        select
-        from eram_queues as queues
-        where queues.name = queue and queues.is_paused
-    );
-end;
-$$;
-
 create or replace function _eram_holds_lock(class integer, key integer)
     returns boolean
     language sql
@@ -124,7 +109,8 @@ create or replace function eram_start_waiting(
     queue           text,
     inout mark      xid8 default null,
     out is_settled  boolean,
-    out next_due_at timestamptz
+    out next_due_at timestamptz,
+    out is_limited  boolean
 )
     language plpgsql
     volatile
@@ -142,8 +128,20 @@ declare
     v_now_us   bigint;
     v_cursor   bigint[];
     v_sweep_at timestamptz;
+    v_limit    integer := _eram_limit(queue);
 begin
     perform _eram_check_queue(v_queue);
+
+    -- A pause may hide a limit.
+    is_limited := v_limit is not null;
+
+    -- To be notified of an enqueue would help nobody, and cost its producer.
+    if v_limit > 0 and _eram_slots_left(v_queue) = 0 then
+        perform eram_stop_waiting(v_queue);
+        mark := null;
+        is_settled := false;
+        return;
+    end if;
 
     if mark is null then
         -- Dynamic, because the name of a channel cannot be a parameter.
@@ -179,7 +177,7 @@ begin
             queued.job_id
         limit 1
     ) as upcoming
-    where not _eram_is_paused(v_queue);
+    where v_limit is distinct from 0;
 end;
 $$;
 
@@ -188,8 +186,11 @@ comment on function eram_start_waiting is
     'on fetching at short intervals, and call again with the mark returned before each fetch, '
     'until is_settled: then no job can have been missed that was enqueued by someone who did not '
     'see the declaration. next_due_at is when to fetch again at the latest, because a job is due '
-    'or the last fetch did not look everywhere. Call it in autocommit, and not behind a '
-    'transaction pooler. What this session enqueues itself does not notify it.';
+    'or the last fetch did not look everywhere. Where is_limited, fetch again whenever a job of '
+    'yours has ended: it may have been what the queue''s global limit allows. While the limit is '
+    'reached nothing is declared, and the mark is null: fetch at longer intervals. Call it in '
+    'autocommit, and not behind a transaction pooler. What this session enqueues itself does not '
+    'notify it.';
 
 create or replace function eram_stop_waiting(queue text)
     returns void

@@ -4,8 +4,8 @@
 -- one statement, and it is short, so that a move costs little and leaves little behind.
 --
 -- No foreign keys, no triggers and, on the tables of every job, no checks: the executor prepares
--- each check anew for each statement, a microsecond apiece, which made them a quarter of the cost of
--- an enqueue. eram_check() is the guard.
+-- each check anew for each statement, a microsecond apiece, which made them a quarter of the cost
+-- of an enqueue. eram_check() is the guard.
 -- Whoever waits for several tickets takes them in order of job_id.
 
 create table eram_job_specs (

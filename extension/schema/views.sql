@@ -19,7 +19,12 @@ select
             errors.detail || jsonb_build_object(
                 'attempt', errors.attempt,
                 'at', errors.errored_at,
-                'error', errors.error)
+                'error', errors.error,
+                'worker', (
+                    select workers.name
+                    from eram_workers as workers
+                    where workers.id = errors.worker
+                ))
             order by errors.run)
         from eram_job_errors as errors
         where errors.job_id = specs.job_id
@@ -99,7 +104,12 @@ select
             errors.detail || jsonb_build_object(
                 'attempt', errors.attempt,
                 'at', errors.errored_at,
-                'error', errors.error)
+                'error', errors.error,
+                'worker', (
+                    select workers.name
+                    from eram_workers as workers
+                    where workers.id = errors.worker
+                ))
             order by errors.run)
         from eram_job_errors as errors
         where errors.job_id = specs.job_id
@@ -122,6 +132,29 @@ left join eram_finished_jobs as finished on finished.job_id = specs.job_id;
 comment on view eram_latest_jobs is
     'The rows of eram_jobs, made for "order by id desc limit n": it reads only as far as the '
     'limit.';
+
+create view eram_errors as
+select
+    errors.job_id,
+    specs.queue,
+    specs.handler,
+    errors.run,
+    errors.attempt,
+    errors.errored_at,
+    (
+        select workers.name
+        from eram_workers as workers
+        where workers.id = errors.worker
+    ) as attempted_by,
+    errors.error,
+    errors.detail ->> 'type' as type,
+    errors.detail ->> 'traceback' as traceback
+from eram_job_errors as errors
+join eram_job_specs as specs on specs.job_id = errors.job_id;
+
+comment on view eram_errors is
+    'One row per attempt that did not end well: failed, cancelled, discarded by its handler, or '
+    'taken back from a worker that had died. It goes when the job does.';
 
 create view eram_queue_stats as
 with waiting as (

@@ -6,8 +6,6 @@
 
 from eram._enqueue import (
     Enqueued,
-    HandlerOptions,
-    JobOptions,
     NewJob,
     enqueue,
     enqueue_async,
@@ -16,7 +14,10 @@ from eram._enqueue import (
 )
 from eram._handlers import ConfiguredHandler, Handler, job
 from eram._job import Job
-from eram._outcome import Cancel, Discard, Snooze
+from eram._listeners import on_failure, on_success
+from eram._options import HandlerOptions, JobOptions, UniqueOptions
+from eram._outcome import Cancel, Discard, Retry, Snooze
+from eram._wait import Outcome, wait, wait_async
 from eram._worker import Worker
 from eram.errors import (
     ArgumentsError,
@@ -27,6 +28,8 @@ from eram.errors import (
     HandlerNotFoundError,
     HandlerTransactionError,
     UnstorableValueError,
+    WaitError,
+    WaitTimeoutError,
 )
 
 __all__ = [
@@ -46,12 +49,21 @@ __all__ = [
     "Job",
     "JobOptions",
     "NewJob",
+    "Outcome",
+    "Retry",
     "Snooze",
+    "UniqueOptions",
     "UnstorableValueError",
+    "WaitError",
+    "WaitTimeoutError",
     "Worker",
     "enqueue",
     "enqueue_async",
     "enqueue_many",
     "enqueue_many_async",
     "job",
+    "on_failure",
+    "on_success",
+    "wait",
+    "wait_async",
 ]

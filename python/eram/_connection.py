@@ -14,6 +14,8 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow, tuple_row
+from psycopg.types.numeric import Int8BinaryLoader
+from psycopg.types.string import ByteaBinaryLoader
 
 from eram import _sql
 
@@ -121,6 +123,14 @@ def _set(
         ),
         prepare=False,
     )
+
+
+def job_cursor(conn: psycopg.Connection[Any]) -> psycopg.Cursor[Any]:
+    """Make a cursor that leaves undecoded what Job decodes when it is asked for."""
+    cursor = conn.cursor(binary=True)
+    cursor.adapters.register_loader("jsonb", ByteaBinaryLoader)
+    cursor.adapters.register_loader("timestamptz", Int8BinaryLoader)
+    return cursor
 
 
 def is_warning(notice: psycopg.errors.Diagnostic) -> bool:

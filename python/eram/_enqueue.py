@@ -1,39 +1,18 @@
 """Enqueueing: jobs become one JSON document, and one call of the extension stores them.
 
-Defaults, checks and uniqueness are the extension's. Only what could not be said in JSON at all is
-refused here, before anything is sent.
+Defaults, checks and uniqueness are the extension's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypedDict, Unpack, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeAlias, Unpack, cast
 
 import psycopg
 from psycopg.rows import tuple_row
 
 from eram import _json, _sql
-from eram._outcome import as_delay
-from eram._suggest import nearest
-
-
-class HandlerOptions(TypedDict, total=False):
-    """What can be said of all jobs of a handler; what is left out has the extension's default."""
-
-    queue: str
-    priority: int
-    max_attempts: int
-    tags: Sequence[str]
-    meta: Mapping[str, Any]
-    backoff: Mapping[str, Any]
-
-
-class JobOptions(HandlerOptions, total=False):
-    """What can be said of one job."""
-
-    delay: float | timedelta
-    scheduled_at: datetime
+from eram._options import JobOptions, check_options, encode_options
 
 
 class Enqueued(NamedTuple):
@@ -51,8 +30,12 @@ class Enqueueable(Protocol):
         """The handler's path, `module:function`."""
 
     @property
+    def declared(self) -> Mapping[str, Any]:
+        """What its decorator says of all its jobs, as JSON."""
+
+    @property
     def job_options(self) -> JobOptions:
-        """What its jobs have unless the caller says otherwise."""
+        """What its jobs have unless the caller of `enqueue` says otherwise; a copy."""
 
     def check_args(self, args: Mapping[str, Any]) -> None:
         """Raise ArgumentsError unless the handler can be called with these arguments."""
@@ -83,7 +66,8 @@ def enqueue(
         handler: a decorated handler, or the path `module:function` of one.
         args: the handler's arguments by name.
         options: `queue`, `priority` (0 goes first, 9 last), `max_attempts`, `tags`, `meta`,
-            `backoff`, and `delay` (seconds or a timedelta) or `scheduled_at` (with a time zone).
+            `backoff`, `timeout` (seconds or a timedelta), `unique` (True, False or a mapping), and
+            `delay` (seconds or a timedelta) or `scheduled_at` (with a time zone).
     """
     documents = _json.encode([_document(handler, args, options)], "the job")
     return _send(conn, documents)[0]
@@ -114,14 +98,6 @@ def enqueue_many(conn: Connection, jobs: Iterable[NewJob]) -> list[Enqueued]:
 async def enqueue_many_async(conn: AsyncConnection, jobs: Iterable[NewJob]) -> list[Enqueued]:
     """Enqueue jobs by one call on an async connection; otherwise like `enqueue_many`."""
     return await _send_async(conn, _json.encode(list(map(_new_document, jobs)), "the jobs"))
-
-
-def check_options(options: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Refuse an option that does not exist, by the name of the nearest one that does."""
-    known = sorted(known)
-    for name in options:
-        if name not in known:
-            raise TypeError(f'there is no option "{name}"; {nearest(name, known)}')
 
 
 def _send(conn: Connection, documents: str) -> list[Enqueued]:
@@ -170,41 +146,18 @@ def _document(
     if not all(isinstance(name, str) for name in args):
         raise TypeError(f"the names of args must be strings, got {list(args)!r}")
     if isinstance(handler, str):
-        path = handler
-    elif hasattr(handler, "job_options"):
-        path = handler.path
-        handler.check_args(args)
-        # Each of the two says when, so the caller's choice replaces both.
-        given = handler.job_options.copy()
-        if "delay" in options or "scheduled_at" in options:
-            given.pop("delay", None)
-            given.pop("scheduled_at", None)
-        options = {**given, **options}
-    else:
+        return {"handler": handler, "args": dict(args), **encode_options(options)}
+    if not hasattr(handler, "job_options"):
         raise TypeError(f"handler must be a path or a handler made by @eram.job, got {handler!r}")
-    document: dict[str, Any] = {"handler": path, "args": dict(args)}
-    for name, value in options.items():
-        if value is not None:
-            document[name] = _option(name, value)
+    path = handler.path
+    handler.check_args(args)
+    given = handler.job_options
+    # Each of the two says when, so the caller's choice replaces both.
+    if "delay" in options or "scheduled_at" in options:
+        given.pop("delay", None)
+        given.pop("scheduled_at", None)
+    document = {"handler": path, "args": dict(args), **encode_options({**given, **options})}
+    # Apart from what this caller says, because an administrator's override goes between the two.
+    if handler.declared:
+        document["defaults"] = dict(handler.declared)
     return document
-
-
-def _option(name: str, value: Any) -> Any:
-    match name:
-        case "delay":
-            return as_delay(value).total_seconds()
-        case "scheduled_at":
-            if not isinstance(value, datetime):
-                raise TypeError(f"scheduled_at must be a datetime, got {value!r}")
-            if value.utcoffset() is None:
-                raise ValueError(f"scheduled_at must have a time zone, got {value!r}")
-            return value.astimezone(UTC).isoformat()
-        case "tags":
-            # A string is a sequence as well, of its letters.
-            if isinstance(value, str):
-                raise TypeError(f"tags must be a list of strings, got {value!r}")
-            return list(value)
-        case "meta" | "backoff":
-            return dict(value)
-        case _:
-            return value

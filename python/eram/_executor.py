@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 from eram import _json, _wording
 from eram._enqueue import Connection
-from eram._handlers import Handler, Handlers
+from eram._finding import Handlers
+from eram._handlers import Handler
 from eram._job import Job
 from eram._outcome import (
     Cancel,
@@ -18,6 +19,7 @@ from eram._outcome import (
     Discarded,
     Failed,
     Outcome,
+    Retry,
     Snooze,
     Snoozed,
 )
@@ -51,20 +53,27 @@ def run(job: Job, handler: Handler[..., Any], *session: Connection) -> Outcome:
             # that comes after it. Nothing that the child inherited may be flushed or closed.
             if os.getpid() != process:
                 os._exit(1)
-        if value is None:
-            return Completed(job, None)
-        match value:
-            case Snooze(delay):
-                return Snoozed(job, delay)
-            case Cancel(reason):
-                return Cancelled(job, _bounded(reason))
-            case Discard(reason):
-                return Discarded(job, _bounded(reason) or "discarded by its handler")
-            case _:
-                return Completed(job, _json.encode(value, "the handler's result"))
+        return _outcome(job, value)
     # Whatever a handler raises is its job's failure. Not even SystemExit may end the thread.
     except BaseException as error:
         return failed(job, error)
+
+
+def _outcome(job: Job, value: object) -> Outcome:
+    match value:
+        case None:
+            return Completed(job, None)
+        case Snooze(delay):
+            return Snoozed(job, delay)
+        case Retry(after, reason):
+            text = _bounded(reason) or "retried by its handler"
+            return Failed(job, text, {"type": "retry"}, after)
+        case Cancel(reason):
+            return Cancelled(job, _bounded(reason))
+        case Discard(reason):
+            return Discarded(job, _bounded(reason) or "discarded by its handler")
+        case _:
+            return Completed(job, _json.encode(value, "the handler's result"))
 
 
 def failed(job: Job, error: BaseException) -> Failed:

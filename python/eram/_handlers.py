@@ -1,23 +1,50 @@
-"""Handlers: functions made known by `@eram.job`, and how a worker finds them by path."""
+"""Handlers: functions made known by `@eram.job`."""
 
 from __future__ import annotations
 
 import functools
-import importlib
+import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
-from eram import _enqueue, _wording
+from eram import _enqueue, _json
 from eram._arguments import Arguments, path_of
-from eram._enqueue import AsyncConnection, Connection, Enqueued, HandlerOptions, JobOptions
+from eram._enqueue import AsyncConnection, Connection, Enqueued
 from eram._job import Job
-from eram.errors import HandlerDefinitionError, HandlerNotFoundError
+from eram._options import HandlerOptions, JobOptions, check_options, encode_options, strings
+from eram.errors import HandlerDefinitionError
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-_PATH = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<name>[^\W\d]\w*(\.[^\W\d]\w*)*)")
+PATH = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<name>[^\W\d]\w*(\.[^\W\d]\w*)*)")
+
+
+class _Made:
+    """Every handler that there is in this process, whoever made it."""
+
+    def __init__(self) -> None:
+        self._handlers: weakref.WeakSet[Handler[..., Any]] = weakref.WeakSet()
+        self._numbers = itertools.count(1)
+        # Another one whenever there is a handler more.
+        self.version = 0
+
+    def add(self, handler: Handler[..., Any]) -> None:
+        self._handlers.add(handler)
+        self.version = next(self._numbers)
+
+    def __iter__(self) -> Iterator[Handler[..., Any]]:
+        while True:
+            try:
+                return iter(list(self._handlers))
+            # Another thread imports a module at this moment.
+            except RuntimeError:
+                continue
+
+
+made = _Made()
 
 
 class Handler(Generic[Parameters, Result]):
@@ -29,12 +56,16 @@ class Handler(Generic[Parameters, Result]):
         options: HandlerOptions,
         *,
         transaction: bool,
+        aliases: Sequence[str] = (),
     ) -> None:
         functools.update_wrapper(self, function)
         self._function = function
-        self._options = options
+        self._declared = encode_options(options)
+        self._aliases = tuple(strings("aliases", aliases))
         self.transaction = transaction
         self._arguments = Arguments(function, ("job", "conn") if transaction else ("job",))
+        _json.encode([self._declared, self._aliases], f"what {self!r} declares")
+        made.add(self)
 
     def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         return self._function(*args, **kwargs)
@@ -56,16 +87,26 @@ class Handler(Generic[Parameters, Result]):
                 f'"{path}" is defined in the program that was started, where no worker can import'
                 " it from; move it to a module of its own"
             )
-        if not _PATH.fullmatch(path):
+        if not PATH.fullmatch(path):
             raise HandlerDefinitionError(
                 f'"{path}" cannot be imported by its name; define it at the top of a module'
             )
         return path
 
     @property
+    def declared(self) -> Mapping[str, Any]:
+        """What its decorator says of all its jobs, as JSON."""
+        return self._declared
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """The paths that it had before."""
+        return self._aliases
+
+    @property
     def job_options(self) -> JobOptions:
-        """What its jobs have unless the caller says otherwise."""
-        return cast("JobOptions", self._options.copy())
+        """What its jobs have unless the caller of `enqueue` says otherwise: nothing as yet."""
+        return {}
 
     def check_args(self, args: Mapping[str, Any]) -> None:
         """Raise ArgumentsError unless the handler can be called with these arguments."""
@@ -86,7 +127,7 @@ class Handler(Generic[Parameters, Result]):
 
     def options(self, **options: Unpack[JobOptions]) -> ConfiguredHandler:
         """Say how the jobs to be enqueued differ: `mail.options(priority=1).enqueue(conn, ...)`."""
-        return ConfiguredHandler(self, self.job_options).options(**options)
+        return ConfiguredHandler(self, {}).options(**options)
 
     def enqueue(self, conn: Connection, /, **args: Any) -> Enqueued:
         """Enqueue a job of this handler, in the connection's transaction if it has one."""
@@ -113,8 +154,13 @@ class ConfiguredHandler:
         return self._handler.path
 
     @property
+    def declared(self) -> Mapping[str, Any]:
+        """What the handler's decorator says of all its jobs, as JSON."""
+        return self._handler.declared
+
+    @property
     def job_options(self) -> JobOptions:
-        """What its jobs have unless the caller says otherwise."""
+        """What its jobs have unless the caller of `enqueue` says otherwise; a copy."""
         return self._options.copy()
 
     def check_args(self, args: Mapping[str, Any]) -> None:
@@ -123,7 +169,7 @@ class ConfiguredHandler:
 
     def options(self, **options: Unpack[JobOptions]) -> ConfiguredHandler:
         """Add to the options; what is given again is replaced."""
-        _enqueue.check_options(options, JobOptions.__annotations__)
+        check_options(options, JobOptions.__annotations__)
         return ConfiguredHandler(self._handler, {**self._options, **options})
 
     def enqueue(self, conn: Connection, /, **args: Any) -> Enqueued:
@@ -143,6 +189,7 @@ def job(function: Callable[Parameters, Result], /) -> Handler[Parameters, Result
 def job(
     *,
     transaction: bool = False,
+    aliases: Sequence[str] = (),
     **options: Unpack[HandlerOptions],
 ) -> Callable[[Callable[Parameters, Result]], Handler[Parameters, Result]]: ...
 
@@ -152,6 +199,7 @@ def job(
     /,
     *,
     transaction: bool = False,
+    aliases: Sequence[str] = (),
     **options: Unpack[HandlerOptions],
 ) -> Any:
     """Make a function a handler of jobs, as `@eram.job` or `@eram.job(queue="mail", ...)`.
@@ -163,74 +211,14 @@ def job(
         function: the function, when the decorator is used without parentheses.
         transaction: do what the function does in the database and the completion of the job in
             one transaction: both happen, or neither.
-        options: `queue`, `priority`, `max_attempts`, `tags`, `meta` and `backoff` of jobs that are
-            enqueued through this handler.
+        aliases: the paths that the handler had before; jobs under these names are run by it.
+        options: `queue`, `priority`, `max_attempts`, `tags`, `meta`, `backoff`, `timeout` and
+            `unique` of its jobs, whoever enqueues them, unless the caller or an administrator says
+            otherwise.
     """
-    _enqueue.check_options(options, HandlerOptions.__annotations__)
+    check_options(options, {"transaction", "aliases", *HandlerOptions.__annotations__})
 
     def decorate(function: Callable[..., Any]) -> Handler[..., Any]:
-        return Handler(function, options, transaction=transaction)
+        return Handler(function, options, transaction=transaction, aliases=aliases)
 
     return decorate if function is None else decorate(function)
-
-
-class Handlers:
-    """Finds handlers by path, in modules that the worker is allowed to run.
-
-    Whoever may insert a row chooses the path: without the prefixes it could name any callable.
-    """
-
-    def __init__(self, allow: Sequence[str]) -> None:
-        self._allow = tuple(allow)
-        self._found: dict[str, Handler[..., Any]] = {}
-
-    def resolve(self, path: str) -> Handler[..., Any]:
-        """Find a handler, and remember it; a failure is tried again next time.
-
-        Raises:
-            HandlerNotFoundError: says why this worker cannot or may not run it.
-        """
-        handler = self._found.get(path)
-        if handler is None:
-            try:
-                handler = self._found[path] = self._find(path)
-            except HandlerNotFoundError:
-                raise
-            # Names are looked up by code of the module's, which may do anything, even leave.
-            except BaseException as error:
-                reason = f"cannot be looked up: {_wording.in_words(error)}"
-                raise HandlerNotFoundError(path, reason) from error
-        return handler
-
-    def _find(self, path: str) -> Handler[..., Any]:
-        parts = _PATH.fullmatch(path)
-        if parts is None:
-            raise HandlerNotFoundError(path, 'is no path of the form "module:function"')
-        module = parts["module"]
-        if not any(f"{module}.".startswith(f"{prefix}.") for prefix in self._allow):
-            allowed = ", ".join(self._allow)
-            reason = f"is in no module that this worker may run (allowed: {allowed})"
-            raise HandlerNotFoundError(path, reason)
-        found = _import(path, module)
-        for name in parts["name"].split("."):
-            try:
-                found = getattr(found, name)
-            except AttributeError as error:
-                reason = f"does not exist: {_wording.message(error)}"
-                raise HandlerNotFoundError(path, reason) from error
-        if not isinstance(found, Handler):
-            raise HandlerNotFoundError(
-                path, f"is not a job: decorate it with @eram.job ({found!r})"
-            )
-        return found
-
-
-def _import(path: str, module: str) -> Any:
-    # A module written since the last look at its folder would not be seen.
-    importlib.invalidate_caches()
-    try:
-        return importlib.import_module(module)
-    # A module may do anything while it is imported, even leave: that costs its own jobs only.
-    except BaseException as error:
-        reason = f"cannot be imported: {_wording.in_words(error)}"
-        raise HandlerNotFoundError(path, reason) from error

@@ -6,9 +6,12 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
-# As fetched in binary form: jsonb as bytes behind a version byte, times as microseconds since 2000.
-# Most handlers look at few of these, so each is decoded only when it is asked for.
-JobRow: TypeAlias = tuple[int, int, str, bytes, bytes, list[str], str, int, int, int, int, int, int]
+# As fetched in binary form: jsonb as bytes behind a version byte, times as microseconds since 2000,
+# the timeout in seconds. Most handlers look at few of these, so each is decoded only when it is
+# asked for.
+JobRow: TypeAlias = tuple[
+    int, int, str, bytes, bytes, list[str], str, int, int, int, int, int, int, float | None
+]
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -16,13 +19,15 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 class Job:
     """One run of a job, as given to its handler. Nothing in it can be assigned to."""
 
-    __slots__ = ("_args", "_is_cancelled", "_meta", "_row")
+    __slots__ = ("_args", "_deadline", "_is_over", "_is_timed_out", "_meta", "_row")
 
     def __init__(self, row: JobRow) -> None:
         self._row = row
         self._args: dict[str, Any] | None = None
         self._meta: dict[str, Any] | None = None
-        self._is_cancelled = False
+        self._deadline: datetime | None = None
+        self._is_over = False
+        self._is_timed_out = False
 
     def __repr__(self) -> str:
         return f"<Job {self.id} {self.handler} run {self.run}>"
@@ -97,16 +102,51 @@ class Job:
         return _decode_time(self._row[12])
 
     @property
-    def cancelled(self) -> bool:
-        """Whether someone has cancelled the job meanwhile: a long handler asks now and then.
+    def timeout(self) -> timedelta | None:
+        """How long this attempt may take; None is for ever."""
+        seconds = self._row[13]
+        return None if seconds is None else timedelta(seconds=seconds)
 
-        Whatever the handler returns afterwards is not stored.
+    @property
+    def deadline(self) -> datetime | None:
+        """When this attempt times out, by this machine's clock; None is never.
+
+        It is counted from when the handler begins, and None before that.
         """
-        return self._is_cancelled
+        return self._deadline
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this run is over, whatever the handler does: a long handler asks now and then.
+
+        Someone has cancelled the job, or the attempt has timed out. What the handler returns
+        afterwards is not stored.
+        """
+        return self._is_over
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the attempt has timed out; `cancelled` is true then as well."""
+        return self._is_timed_out
+
+    @property
+    def timeout_seconds(self) -> float | None:
+        """The timeout as it was fetched."""
+        return self._row[13]
+
+    def mark_begun(self) -> None:
+        """Note that the handler begins now; the worker does this where there is a timeout."""
+        if (timeout := self.timeout) is not None:
+            self._deadline = datetime.now(UTC) + timeout
 
     def mark_cancelled(self) -> None:
         """Note that the job was cancelled; the worker does this."""
-        self._is_cancelled = True
+        self._is_over = True
+
+    def mark_timed_out(self) -> None:
+        """Note that the attempt has timed out; the worker does this."""
+        self._is_timed_out = True
+        self._is_over = True
 
 
 def _decode_jsonb(value: bytes) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import psycopg
 
 from eram import _sql
 from eram._connection import Session, brief, jittered, open_maintenance_session
+from eram._declarations import Declarations
 from eram._session_loop import SessionLoop
 from eram._ticking import Ticker
 from eram.errors import ConfigError
@@ -35,6 +36,7 @@ class Maintenance:
         name: what administrators see.
         queues: the queues of the worker.
         ticks: whether to tick as well.
+        declarations: what handlers declare.
         on_cancelled: called with the ids of jobs that were cancelled.
         on_renewed: called when the worker was registered anew.
     """
@@ -46,11 +48,13 @@ class Maintenance:
         name: str,
         queues: Sequence[str],
         ticks: bool,
+        declarations: Declarations,
         on_cancelled: Callable[[list[int]], None],
         on_renewed: Callable[[], None],
     ) -> None:
         self._name = name
         self._queues = list(queues)
+        self._declarations = declarations
         self._on_cancelled = on_cancelled
         self._on_renewed = on_renewed
         self._worker_id = 0
@@ -83,6 +87,7 @@ class Maintenance:
         session = self._connect()
         try:
             self._register(session)
+            self._declare(session)
             self._say_what_is_kept(session)
         except psycopg.errors.UndefinedFunction as error:
             session.conn.close()
@@ -143,7 +148,11 @@ class Maintenance:
         if cancelled_ids:
             self._on_cancelled(cancelled_ids)
         pause = jittered(BEAT_SECONDS)
-        return pause if self._ticker is None else self._ticker.tick(session, pause=pause)
+        if self._ticker is not None:
+            pause = self._ticker.tick(session, pause=pause)
+        # Last, because nothing else depends on it.
+        self._declarations.send(conn)
+        return pause
 
     def _register(self, session: Session) -> None:
         row = session.conn.execute(
@@ -153,6 +162,13 @@ class Maintenance:
             raise psycopg.InternalError("eram_start_worker() returned nothing")
         self._worker_id = row[0]
         logger.info("worker %s registered as %s", self._name, self._worker_id)
+
+    def _declare(self, session: Session) -> None:
+        try:
+            self._declarations.send(session.conn)
+        # The next beat tries again.
+        except psycopg.OperationalError as error:
+            logger.warning("what handlers declare cannot be said now: %s", brief(error))
 
     def _say_what_is_kept(self, session: Session) -> None:
         try:

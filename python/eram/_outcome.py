@@ -1,6 +1,6 @@
 """How a run of a job ends.
 
-A handler returns the first three itself; the others are what the worker makes of its run.
+A handler returns the first four itself; the others are what the worker makes of its run.
 """
 
 from __future__ import annotations
@@ -27,6 +27,25 @@ class Snooze:
         object.__setattr__(self, "delay", as_delay(delay))
 
 
+@dataclass(frozen=True, slots=True, init=False)
+class Retry:
+    """Return it to fail the attempt without an error to raise, and to choose when the next one is.
+
+    The attempt counts: the job is discarded when it was the last one.
+
+    Args:
+        after: how long to wait instead of the job's backoff, as a timedelta or in seconds.
+        reason: what is recorded as the error of this attempt.
+    """
+
+    after: timedelta
+    reason: str | None
+
+    def __init__(self, after: float | timedelta, reason: str | None = None) -> None:
+        object.__setattr__(self, "after", as_delay(after, "the delay of a retry"))
+        object.__setattr__(self, "reason", reason)
+
+
 @dataclass(frozen=True, slots=True)
 class Cancel:
     """Return it to end the job as cancelled: it was not to be done after all."""
@@ -49,11 +68,13 @@ class Completed(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """The handler raised, or could not be run at all."""
+    """The handler raised, asked for a retry, could not be run at all, or took too long."""
 
     job: Job
     error: str
     detail: dict[str, str]
+    # Instead of the job's backoff.
+    delay: timedelta | None = None
 
 
 class Snoozed(NamedTuple):
@@ -87,13 +108,14 @@ class Settled(NamedTuple):
     """The job was completed by the transaction that its handler ran in."""
 
     job: Job
+    result: str | None
 
 
 Outcome: TypeAlias = Completed | Failed | Snoozed | Cancelled | Discarded | Released | Settled
 
 
-def as_delay(delay: float | timedelta) -> timedelta:
-    """Read a duration given as a timedelta or in seconds.
+def as_delay(delay: float | timedelta, what: str = "a delay") -> timedelta:
+    """Read a duration given as a timedelta or in seconds; errors call it `what`.
 
     Raises:
         TypeError: it is neither.
@@ -102,12 +124,12 @@ def as_delay(delay: float | timedelta) -> timedelta:
     if isinstance(delay, timedelta):
         seconds = delay.total_seconds()
     elif isinstance(delay, bool) or not isinstance(delay, int | float):
-        raise TypeError(f"a delay is a timedelta or a number of seconds, got {delay!r}")
+        raise TypeError(f"{what} is a timedelta or a number of seconds, got {delay!r}")
     else:
         seconds = delay
-    if not math.isfinite(seconds) or seconds < 0:
-        raise ValueError(f"a delay must be finite and not negative, got {delay!r}")
     try:
+        if not math.isfinite(seconds) or seconds < 0:
+            raise ValueError(f"{what} must be finite and not negative, got {delay!r}")
         return timedelta(seconds=seconds)
     except OverflowError as error:
-        raise ValueError(f"a delay of {delay!r} seconds is too long") from error
+        raise ValueError(f"{what} of {delay!r} seconds is too long") from error

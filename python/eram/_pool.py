@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from eram import _executor
-from eram._handlers import Handlers
+from eram._deadlines import Deadlines
+from eram._finding import Handlers
 from eram._job import Job
 from eram._outcome import Outcome
 from eram._transaction import TransactionRunner
@@ -29,10 +30,12 @@ class ExecutorPool:
         *,
         limit: int,
         handlers: Handlers,
+        deadlines: Deadlines,
         open_runner: Callable[[], TransactionRunner],
         on_finished: Callable[[Outcome], None],
     ) -> None:
         self._handlers = handlers
+        self._deadlines = deadlines
         self._open_runner = open_runner
         self._on_finished = on_finished
         self._buffer: deque[Job] = deque()
@@ -107,6 +110,8 @@ class ExecutorPool:
                 alarm.acquire()
                 continue
             try:
+                if job.timeout_seconds is not None:
+                    self._deadlines.begin(job, runner.cut)
                 outcome = _executor.execute(job, handlers, runner)
             # One of the two loops that must survive anything: an error of eram's own fails the job.
             except BaseException as error:

@@ -11,15 +11,16 @@ from contextlib import closing
 from typing import Any, Protocol
 
 import psycopg
-from psycopg.types.numeric import Int8BinaryLoader
-from psycopg.types.string import ByteaBinaryLoader
 
 from eram import _report, _sql
-from eram._connection import Backoff, Session, brief, open_session
-from eram._handlers import Handlers
+from eram._connection import Backoff, Session, brief, job_cursor, open_session
+from eram._deadlines import Deadlines
+from eram._finding import Handlers
 from eram._job import Job
+from eram._notifier import Notifier
 from eram._outcome import Outcome, Released
 from eram._pool import ExecutorPool
+from eram._rate import Rate
 from eram._sleep import Sleeper
 from eram._transaction import TransactionRunner
 from eram._waiting import NEVER, Waiting
@@ -62,6 +63,7 @@ class QueueRunner:
         dsn: str,
         handlers: Handlers,
         registration: Registration,
+        notifier: Notifier,
         poll_interval: float,
         on_ended: Callable[[], None],
     ) -> None:
@@ -73,10 +75,11 @@ class QueueRunner:
         self._on_ended = on_ended
         self._worker_id = registration.worker_id
         self._in_hand: set[Job] = set()
+        self._deadlines = Deadlines(self._in_hand)
         self._finished: deque[Outcome] = deque()
         self._cancelled_ids: deque[int] = deque()
-        self._reporter = _report.Reporter()
-        self._rate = _Rate()
+        self._reporter = _report.Reporter(notifier)
+        self._rate = Rate(AHEAD_SECONDS)
         self._surplus_since: float | None = None
         self._look_back_at = NEVER
         self._has_served = False
@@ -87,6 +90,7 @@ class QueueRunner:
             queue,
             limit=limit,
             handlers=handlers,
+            deadlines=self._deadlines,
             open_runner=lambda: TransactionRunner(dsn, f"eram jobs {queue}", self._stopping),
             on_finished=self._finish,
         )
@@ -139,6 +143,7 @@ class QueueRunner:
             if not self._is_over():
                 threading.Event().wait(backoff.next_seconds())
             self._collect()
+            self._deadlines.expire(self._reporter.add)
         self._pool.close()
         self._sleeper.close()
         self.has_ended = True
@@ -154,7 +159,7 @@ class QueueRunner:
         )
         # Notifications that come in with an answer would pile up in the connection otherwise.
         conn.add_notify_handler(lambda _: waiting.notified())
-        cursor = _job_cursor(conn)
+        cursor = job_cursor(conn)
         if self._has_served:
             # Now, and once more when the server can be sure to have read all that the lost session
             # was sent.
@@ -163,7 +168,9 @@ class QueueRunner:
         self._has_served = True
         while True:
             is_stopping = self._stopping.is_set()
-            self._collect()
+            count = self._collect()
+            if self._deadlines.expire(self._reporter.add) or count:
+                waiting.freed()
             if time.monotonic() > self._look_back_at:
                 self._look_back_at = NEVER
                 self._release_unheard(conn)
@@ -181,8 +188,14 @@ class QueueRunner:
                 seconds = self._fetch_or_wait(cursor, waiting)
                 backoff.reset()
             has_news = self._has_work if is_stopping else self._has_news
-            if seconds != 0 and self._sleeper.sleep(conn, seconds, has_news):
+            if seconds != 0 and self._sleep(conn, seconds, has_news):
                 waiting.notified()
+
+    def _sleep(
+        self, conn: psycopg.Connection[Any], seconds: float | None, has_news: Callable[[], bool]
+    ) -> bool:
+        seconds = min(NEVER if seconds is None else seconds, self._deadlines.seconds_left())
+        return self._sleeper.sleep(conn, None if seconds == NEVER else seconds, has_news)
 
     def _release_unheard(self, conn: psycopg.Connection[Any]) -> None:
         """Give back jobs that a lost session has fetched, but could not tell us of."""
@@ -200,15 +213,18 @@ class QueueRunner:
         is_renewed = self._registration.worker_id != self._worker_id
         return self._has_work() or self._stopping.is_set() or is_renewed
 
-    def _collect(self) -> None:
+    def _collect(self) -> int:
         count = 0
         while self._finished:
             outcome = self._finished.popleft()
-            self._in_hand.discard(outcome.job)
-            self._reporter.add(outcome)
+            job = outcome.job
+            self._in_hand.discard(job)
+            if job.timeout_seconds is None or self._deadlines.end(outcome):
+                self._reporter.add(outcome)
             count += 1
         if count:
             self._rate.add(count)
+        return count
 
     def _fetch_or_wait(self, cursor: psycopg.Cursor[Any], waiting: Waiting) -> float | None:
         """Fetch if there is room and it is time to; say how long to sleep then, None for ever."""
@@ -246,6 +262,7 @@ class QueueRunner:
         if rows:
             jobs = list(map(Job, rows))
             self._in_hand.update(jobs)
+            self._deadlines.watch(jobs)
             self._pool.feed(jobs)
         waiting.after_fetch(fetched=len(rows), demand=demand)
         return 0
@@ -280,27 +297,3 @@ class QueueRunner:
                 self._in_hand.discard(job)
             else:
                 job.mark_cancelled()
-
-
-class _Rate:
-    """How many jobs were finished in the last moments."""
-
-    def __init__(self) -> None:
-        self._counts: deque[tuple[float, int]] = deque()
-
-    def add(self, count: int) -> None:
-        self._counts.append((time.monotonic(), count))
-
-    def recent(self) -> int:
-        oldest = time.monotonic() - AHEAD_SECONDS
-        while self._counts and self._counts[0][0] < oldest:
-            self._counts.popleft()
-        return sum(count for _, count in self._counts)
-
-
-def _job_cursor(conn: psycopg.Connection[Any]) -> psycopg.Cursor[Any]:
-    """Make a cursor that leaves undecoded what Job decodes when it is asked for."""
-    cursor = conn.cursor(binary=True)
-    cursor.adapters.register_loader("jsonb", ByteaBinaryLoader)
-    cursor.adapters.register_loader("timestamptz", Int8BinaryLoader)
-    return cursor

@@ -17,6 +17,7 @@ import psycopg
 
 from eram import _executor, _sql
 from eram._job import Job
+from eram._notifier import Notifier
 from eram._outcome import (
     Cancelled,
     Completed,
@@ -46,7 +47,8 @@ _QUOTED = str.maketrans({'"': '\\"', "\\": "\\\\"})
 class Reporter:
     """Holds what is not yet reported, and reports it over whatever connection there is."""
 
-    def __init__(self) -> None:
+    def __init__(self, notifier: Notifier) -> None:
+        self._notifier = notifier
         self._completed: deque[Completed] = deque()
         self._released: deque[Job] = deque()
         self._others: deque[Outcome] = deque()
@@ -62,8 +64,8 @@ class Reporter:
                 self._completed.append(outcome)
             case Released(job):
                 self._released.append(job)
-            case Settled():
-                pass
+            case Settled(job, result):
+                self._notifier.completed(job, result)
             case _:
                 self._others.append(outcome)
 
@@ -82,7 +84,7 @@ class Reporter:
                 self._released.popleft()
         was_put_off = bool(self._others)
         while self._others:
-            _report(conn, self._others[0])
+            self._report(conn, self._others[0])
             self._others.popleft()
         return was_put_off
 
@@ -107,16 +109,42 @@ class Reporter:
                 self._batch_jobs = len(batch) // 2
                 return
             self._others.append(_executor.failed(jobs[0], error))
-            taken = {jobs[0].id}
+            batch_taken: Sequence[Completed] = ()
+        else:
+            batch_taken = batch
+            if len(taken) < len(jobs):
+                batch_taken = _taken(batch, taken)
         self._batch_jobs = min(2 * self._batch_jobs, MAX_BATCH_JOBS)
         for _ in batch:
             self._completed.popleft()
-        if len(taken) < len(jobs):
-            # Two runs of one job can meet here, of which the later one is meant.
-            latest = {job.id: job for job in sorted(jobs, key=lambda job: job.run)}
-            for job in jobs:
-                if job.id not in taken or job is not latest[job.id]:
-                    _log_lost(job)
+        for job, result in batch_taken:
+            self._notifier.completed(job, result)
+
+    def _report(self, conn: psycopg.Connection[Any], outcome: Outcome) -> None:
+        try:
+            state, error = _report_one(conn, outcome)
+        except _REFUSALS as refusal:
+            # The text itself can be at fault, where the database's encoding knows fewer characters.
+            text = ascii(str(refusal))
+            failed = Failed(outcome.job, text, {"type": type(refusal).__name__})
+            state, error = _report_one(conn, failed)
+        if state == "discarded":
+            self._notifier.discarded(outcome.job, error)
+        elif state is None:
+            _log_lost(outcome.job)
+
+
+def _taken(batch: Sequence[Completed], ids: Collection[int]) -> list[Completed]:
+    """Pick the completions that the server has taken; the others are lost."""
+    # Two runs of one job can meet here, of which the later one is meant.
+    latest = {each.job.id: each for each in sorted(batch, key=lambda each: each.job.run)}
+    taken: list[Completed] = []
+    for each in batch:
+        if each.job.id in ids and each is latest[each.job.id]:
+            taken.append(each)
+        else:
+            _log_lost(each.job)
+    return taken
 
 
 def release_others(
@@ -131,22 +159,12 @@ def release_others(
     return [row[0] for row in rows]
 
 
-def _report(conn: psycopg.Connection[Any], outcome: Outcome) -> None:
-    try:
-        is_taken = _report_one(conn, outcome)
-    except _REFUSALS as error:
-        # The text itself can be at fault, where the database's encoding knows fewer characters.
-        text = ascii(str(error))
-        is_taken = _report_one(conn, Failed(outcome.job, text, {"type": type(error).__name__}))
-    if not is_taken:
-        _log_lost(outcome.job)
-
-
-def _report_one(conn: psycopg.Connection[Any], outcome: Outcome) -> bool:
+def _report_one(conn: psycopg.Connection[Any], outcome: Outcome) -> tuple[str | None, str]:
+    """Return the state that the job is in then, None if it was lost, and the error, if any."""
     job = outcome.job
     match outcome:
-        case Failed(_, error, detail):
-            state = _call(conn, _sql.FAIL_JOB, job.id, job.run, error, json.dumps(detail))
+        case Failed(_, error, detail, delay):
+            state = _call(conn, _sql.FAIL_JOB, job.id, job.run, error, json.dumps(detail), delay)
             if state is not None:
                 logger.warning(
                     "job %s failed in attempt %s of %s and is %s: %s",
@@ -157,13 +175,16 @@ def _report_one(conn: psycopg.Connection[Any], outcome: Outcome) -> bool:
                     error,
                     extra={"job_id": job.id, "run": job.run, "handler": job.handler},
                 )
-            return state is not None
+            return state, error
         case Snoozed(_, delay):
-            return bool(_call(conn, _sql.SNOOZE_JOB, job.id, job.run, delay))
+            is_taken = _call(conn, _sql.SNOOZE_JOB, job.id, job.run, delay)
+            return "scheduled" if is_taken else None, ""
         case Cancelled(_, reason):
-            return bool(_call(conn, _sql.CANCEL_JOB, job.id, reason, job.run))
+            is_taken = _call(conn, _sql.CANCEL_JOB, job.id, reason, job.run)
+            return "cancelled" if is_taken else None, ""
         case Discarded(_, reason):
-            return bool(_call(conn, _sql.DISCARD_JOB, job.id, job.run, reason))
+            is_taken = _call(conn, _sql.DISCARD_JOB, job.id, job.run, reason)
+            return "discarded" if is_taken else None, reason
         case _:
             raise TypeError(f"no single report for {outcome!r}")
 
@@ -200,9 +221,15 @@ def _text_array(elements: Sequence[str | None]) -> str | None:
 
 
 def _log_lost(job: Job) -> None:
-    logger.error(
-        "lost job %s: run %s is no longer this worker's, and its outcome was not stored",
-        job.id,
-        job.run,
-        extra={"job_id": job.id, "run": job.run},
-    )
+    extra = {"job_id": job.id, "run": job.run}
+    if job.timed_out:
+        logger.info(
+            "job %s: run %s was over already when it timed out", job.id, job.run, extra=extra
+        )
+    else:
+        logger.error(
+            "lost job %s: run %s is no longer this worker's, and its outcome was not stored",
+            job.id,
+            job.run,
+            extra=extra,
+        )

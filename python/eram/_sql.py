@@ -11,17 +11,28 @@ ENQUEUE_JOBS: LiteralString = "select id, is_duplicate from eram_enqueue_jobs(%s
 START_WORKER: LiteralString = "select eram_start_worker(%s::text, %s::text[], %s::integer)"
 HEARTBEAT: LiteralString = "select is_alive, cancelled_ids from eram_heartbeat(%s::bigint)"
 STOP_WORKER: LiteralString = "select eram_stop_worker(%s::bigint)"
+# All in one call, in the order given; a list of objects with the arguments' names.
+REGISTER_HANDLERS: LiteralString = (
+    "select eram_register_handler(handlers.handler, handlers.queue, handlers.max_attempts,"
+    " handlers.priority, handlers.tags, handlers.unique_by, handlers.backoff,"
+    " make_interval(secs => handlers.timeout), handlers.meta, handlers.aliases)"
+    " from jsonb_to_recordset(%s::jsonb) as handlers (handler text, queue text,"
+    " max_attempts integer, priority integer, tags text[], unique_by jsonb, backoff jsonb,"
+    " timeout float8, meta jsonb, aliases text[])"
+)
 RETENTION: LiteralString = "select state, max_age from eram_retention(%s::text)"
 VERSION: LiteralString = "select eram_version()"
 
 # In the order of eram._job.JobRow.
 FETCH: LiteralString = (
     "select id, run, handler, args, meta, tags, queue, priority, attempt, max_attempts,"
-    " inserted_at, scheduled_at, attempted_at"
+    " inserted_at, scheduled_at, attempted_at, extract(epoch from timeout)::float8"
     " from eram_fetch(%s::text, %s::integer, %s::bigint)"
 )
 COMPLETE_JOBS: LiteralString = "select eram_complete_jobs(%s::bigint[], %s::integer[], %s::jsonb[])"
-FAIL_JOB: LiteralString = "select eram_fail_job(%s::bigint, %s::integer, %s::text, %s::jsonb)"
+FAIL_JOB: LiteralString = (
+    "select eram_fail_job(%s::bigint, %s::integer, %s::text, %s::jsonb, %s::interval)"
+)
 SNOOZE_JOB: LiteralString = "select eram_snooze_job(%s::bigint, %s::integer, %s::interval)"
 CANCEL_JOB: LiteralString = (
     "select eram_cancel_job(%s::bigint, reason => %s::text, run => %s::integer)"
@@ -44,8 +55,8 @@ FINISH_COMMAND: LiteralString = "select eram_finish_command(%s::bigint, %s::text
 
 # The time until the next job is due is taken on the server, whose clock alone counts.
 START_WAITING: LiteralString = (
-    "select mark::text, is_settled, extract(epoch from next_due_at - clock_timestamp())::float8"
-    " from eram_start_waiting(%s::text, %s::text::xid8)"
+    "select mark::text, is_settled, extract(epoch from next_due_at - clock_timestamp())::float8,"
+    " is_limited from eram_start_waiting(%s::text, %s::text::xid8)"
 )
 STOP_WAITING: LiteralString = "select eram_stop_waiting(%s::text)"
 
@@ -55,6 +66,15 @@ MARK_TRANSACTION = sql.SQL("set local eram.transaction = {}")
 COMPLETE_JOB: LiteralString = (
     "select current_setting('eram.transaction', true),"
     " array(select eram_complete_jobs(array[%s::bigint], array[%s::integer], array[%s::jsonb]))"
+)
+
+# In the order of eram._wait._Row. The result comes as text: what a connection makes of jsonb is the
+# business of its owner.
+OUTCOME: LiteralString = (
+    "select state, result::text, error, is_final, channel,"
+    " channel is not null and channel in (select pg_listening_channels()),"
+    " pg_backend_pid(), pg_is_in_recovery(), current_setting('transaction_isolation')"
+    " from eram_outcome(%s::bigint)"
 )
 
 # A pooler hands out a server process other than the one that the client began with.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import socket
 import threading
 from typing import Any
 
@@ -20,6 +23,7 @@ from eram.errors import HandlerTransactionError
 logger = logging.getLogger(__name__)
 
 LONGEST_BACKOFF_SECONDS = 5.0
+CANCEL_SECONDS = 2.0
 
 _ENDED = "the handler ended the transaction that was to complete its job"
 _UNREAD = (
@@ -45,6 +49,10 @@ class TransactionRunner:
         self._stopping = stopping
         self._conn: psycopg.Connection[TupleRow] | None = None
         self._backoff = Backoff(longest_seconds=LONGEST_BACKOFF_SECONDS)
+        # Whose work the connection is at. Whoever cuts it off must not meet the next one's.
+        self._job: Job | None = None
+        self._cutting = threading.Lock()
+        self._is_cut = False
 
     def close(self) -> None:
         """Close the connection."""
@@ -61,6 +69,11 @@ class TransactionRunner:
             outcome: Outcome | None = None
             try:
                 conn = self._conn = self._conn or open_session(self._dsn, self._name).conn
+                self._job = job
+                # While it waited for the connection its time has run out, or it was cancelled.
+                # Asked after the above, so that whoever marks it and then looks there sees it.
+                if job.cancelled:
+                    return Released(job)
                 with conn.transaction() as transaction:
                     # Not by a query, so that the handler may still choose its isolation level.
                     conn.execute(_sql.MARK_TRANSACTION.format(_mark(job)), prepare=False)
@@ -75,16 +88,50 @@ class TransactionRunner:
                 elif outcome is None:
                     logger.warning("no connection for job %s: %s", job.id, brief(error))
             finally:
+                with self._cutting:
+                    self._job = None
                 self._tidy()
             if outcome is not None:
                 return outcome
             if self._stopping.wait(self._backoff.next_seconds()):
                 return Released(job)
 
+    def cut(self, job: Job) -> None:
+        """Cut a job that has timed out off from its transaction, which is in vain.
+
+        What it has locked may be what the report of it needs. This returns at once.
+        """
+        if self._job is not job:
+            return
+        # A thread, because to cancel is to connect.
+        thread = threading.Thread(target=self._cut, args=(job,), name="eram-cut", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            logger.warning("job %s cannot be cut off from its transaction: %s", job.id, error)
+
+    def _cut(self, job: Job) -> None:
+        with self._cutting:
+            conn = self._conn
+            if self._job is not job or conn is None:
+                return
+            self._is_cut = True
+            with contextlib.suppress(psycopg.Error):
+                conn.cancel_safe(timeout=CANCEL_SECONDS)
+            # Beneath the connection, which is its handler's thread's: that finds it lost.
+            with (
+                contextlib.suppress(psycopg.Error, OSError),
+                socket.socket(fileno=os.dup(conn.fileno())) as wire,
+            ):
+                wire.shutdown(socket.SHUT_RDWR)
+
     def _tidy(self) -> None:
         if self._conn is None:
             return
-        if self._conn.info.transaction_status == TransactionStatus.IDLE:
+        if self._is_cut:
+            self._is_cut = False
+            self.close()
+        elif self._conn.info.transaction_status == TransactionStatus.IDLE:
             self._conn.row_factory = tuple_row
         else:
             self.close()
@@ -122,7 +169,7 @@ def _complete(conn: psycopg.Connection[Any], outcome: Completed) -> Outcome:
     if mark != _mark(job):
         return _refused(job, _ENDED)
     # Where the run was ended from outside, this is reported in vain, and logged as lost.
-    return Settled(job) if ids else _refused(job, _NOT_ITS_OWN)
+    return Settled(job, result) if ids else _refused(job, _NOT_ITS_OWN)
 
 
 def _refused(job: Job, message: str) -> Outcome:

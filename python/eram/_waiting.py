@@ -4,6 +4,10 @@ A producer notifies only sessions that have declared themselves waiting. One tha
 commit after the declaration, so the session polls briskly until every transaction of that time has
 ended; from then on it can sleep until it is notified or a job is due. A slow poll is the backstop.
 
+Where the queue has a global limit, a fetch may bring less than there is. So the session fetches
+again whenever a job of its own has ended, which leaves room for the next. While the limit is
+reached the server takes no declaration, and the session polls.
+
 The order matters: first ask whether all have ended, then fetch. What the fetch does not see then
 is enqueued by someone who sees this session waiting.
 """
@@ -43,9 +47,11 @@ class Waiting:
         self._queue = queue
         self._poll_interval = poll_interval
         self._can_listen = can_listen
-        # What eram_start_waiting() returned; None while not waiting.
+        # What eram_start_waiting() returned; None while not declared.
         self._mark: str | None = None
         self._is_settled = False
+        # As far as is known: behind a pooler, the server is not asked.
+        self._is_limited = not can_listen
         self._brisk = BRISK_SECONDS
         self._was_notified = False
         # When the next job is due, as the server said, and when to ask it again.
@@ -68,6 +74,11 @@ class Waiting:
         """Note that this session has just put off a job, of which nobody notifies it."""
         self._ask_again_in(BRISK_SECONDS)
 
+    def freed(self) -> None:
+        """Note that jobs of this session have ended, which may be all that a limit allowed."""
+        if self._is_limited:
+            self._fetch_at = 0.0
+
     def before_fetch(self) -> None:
         """Learn what the server knows about our waiting, unless it could be nothing new."""
         self._busy_since = None
@@ -87,9 +98,10 @@ class Waiting:
         self._full_fetches = 0
         if self._can_listen and self._mark is None:
             self._ask()
-            self._brisk = BRISK_SECONDS
-            self._fetch_at = 0.0
-            return
+            if self._mark is not None:
+                self._brisk = BRISK_SECONDS
+                self._fetch_at = 0.0
+                return
         if self._mark is None or self._is_settled:
             pause = jittered(self._poll_interval)
         else:
@@ -128,6 +140,6 @@ class Waiting:
 
     def _ask(self) -> None:
         row = self._conn.execute(_sql.START_WAITING, (self._queue, self._mark)).fetchone()
-        self._mark, self._is_settled, due_in = row or (None, False, None)
+        self._mark, self._is_settled, due_in, self._is_limited = row or (None, False, None, False)
         self._ask_at = NEVER
         self._due_at = NEVER if due_in is None else time.monotonic() + due_in

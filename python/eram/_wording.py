@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 _PACKAGE = str(Path(__file__).parent)
 
@@ -35,6 +36,20 @@ def trace(error: BaseException, max_entries: int) -> str:
         return "".join(lines)
 
     return _text(formatted, "(its traceback cannot be shown)")
+
+
+def stack(frame: FrameType | None, max_entries: int) -> str:
+    """Show where a thread is: the entries nearest to that place, from the handler's on."""
+
+    def formatted() -> str:
+        places = traceback.extract_stack(frame, max_entries)
+        above = (_PACKAGE, threading.__file__)
+        while places and places[0].filename.startswith(above):
+            del places[0]
+        return "".join(places.format())
+
+    # Without a frame it would be the caller's own place.
+    return "" if frame is None else _text(formatted, "(its place cannot be shown)")
 
 
 def _outside(place: TracebackType | None) -> TracebackType | None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from eram._config import DEFAULT_GRACE_PERIOD, DEFAULT_POLL_INTERVAL, DEFAULT_QUEUES, WorkerConfig
-from eram._handlers import Handlers
+from eram._declarations import Declarations
+from eram._finding import Handlers
 from eram._maintenance import Maintenance
+from eram._notifier import Notifier
 from eram._queue import QueueRunner
 
 logger = logging.getLogger(__name__)
@@ -29,7 +32,8 @@ class Worker:
     Args:
         dsn: where the database is; empty for the `PG*` variables.
         queues: how many jobs of each queue run at a time.
-        allow: the modules, with all modules below them, whose handlers may be run.
+        allow: the modules, with all modules below them, whose handlers may be run. They are
+            imported at the start, and what their handlers declare is made known to the server.
         poll_interval: how many seconds a queue sleeps at most before it looks for jobs.
         grace_period: how many seconds running jobs have to end when a `with` block is left.
         maintenance: whether to tick as well, so that schedules are carried out, jobs rescued and
@@ -60,11 +64,14 @@ class Worker:
             maintenance=maintenance,
             name=name or f"{socket.gethostname()}:{os.getpid()}",
         )
+        self._handlers = Handlers(self._config.allow)
+        self._notifier = Notifier()
         self._maintenance = Maintenance(
             self._config.dsn,
             name=self._config.name,
             queues=list(self._config.queues),
             ticks=self._config.maintenance,
+            declarations=Declarations(self._handlers),
             on_cancelled=self._cancel,
             on_renewed=self._look,
         )
@@ -96,8 +103,13 @@ class Worker:
         """How many jobs the worker holds."""
         return sum(runner.unfinished for runner in self._runners)
 
+    @property
+    def untold(self) -> int:
+        """How many jobs have ended of which listeners are yet to hear."""
+        return self._notifier.pending
+
     def start(self) -> None:
-        """Register with the server and start to run jobs.
+        """Import the handlers, register with the server and start to run jobs.
 
         Raises:
             RuntimeError: it was started before.
@@ -106,15 +118,17 @@ class Worker:
         """
         if self._runners:
             raise RuntimeError("a worker can be started once; make another one")
+        # Before it is a worker, for as long as that takes.
+        self._handlers.load()
         self._maintenance.start()
-        handlers = Handlers(self._config.allow)
         self._runners = [
             QueueRunner(
                 queue,
                 limit=limit,
                 dsn=self._config.dsn,
-                handlers=handlers,
+                handlers=self._handlers,
                 registration=self._maintenance,
+                notifier=self._notifier,
                 poll_interval=self._config.poll_interval,
                 on_ended=self._leave_when_all_ended,
             )
@@ -131,17 +145,24 @@ class Worker:
             runner.stop()
 
     def join(self, timeout: float) -> bool:
-        """Wait until all that runs has ended and is reported, and say whether that came about.
+        """Wait until all that runs has ended and is reported, also to listeners.
+
+        Returns:
+            Whether that came about.
 
         Raises:
             RuntimeError: it was not started.
         """
         if not self._runners:
             raise RuntimeError("the worker was not started, so there is nothing to wait for")
-        return self._maintenance.join(timeout)
+        deadline = time.monotonic() + timeout
+        has_ended = self._maintenance.join(timeout)
+        # The one is not to be waited for longer because of the other.
+        return has_ended and self._notifier.join(max(0.0, deadline - time.monotonic()))
 
     def _leave_when_all_ended(self) -> None:
         if all(runner.has_ended for runner in self._runners):
+            self._notifier.close()
             self._maintenance.leave()
 
     def _cancel(self, ids: list[int]) -> None:

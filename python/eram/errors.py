@@ -7,7 +7,9 @@
     │   └── HandlerNotFoundError   a job names a handler that this worker cannot or may not run
     ├── ArgumentsError             a job's arguments do not fit its handler
     ├── UnstorableValueError       a value cannot be stored as jsonb
-    └── HandlerTransactionError    a handler ended or broke the transaction that completes its job
+    ├── HandlerTransactionError    a handler ended or broke the transaction that completes its job
+    └── WaitError                  a connection cannot see the end of a job
+        └── WaitTimeoutError       a job has not ended in time; also a TimeoutError
 
 `Snooze`, `Cancel` and `Discard` are outcomes that a handler returns, not errors.
 """
@@ -50,3 +52,16 @@ class UnstorableValueError(EramError, ValueError):
 
 class HandlerTransactionError(EramError):
     """A handler ended or broke the transaction that completes its job."""
+
+
+class WaitError(EramError):
+    """A connection cannot see the end of a job."""
+
+
+class WaitTimeoutError(WaitError, TimeoutError):
+    """A job has not ended in time."""
+
+    def __init__(self, job_id: int, state: str | None, timeout: float) -> None:
+        super().__init__(f"job {job_id} has not ended within {timeout:g} s: it is {state}")
+        self.job_id = job_id
+        self.state = state

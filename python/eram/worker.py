@@ -57,6 +57,8 @@ def _run(config: WorkerConfig) -> int:
         logger.info("stopped")
     elif worker.unfinished:
         logger.error("%s jobs did not end in time and are left to be rescued", worker.unfinished)
+    elif worker.untold:
+        logger.warning("stopped, but listeners have not heard of %s jobs", worker.untold)
     else:
         logger.warning("stopped, but the server may not know it yet")
     end_process(0)

@@ -203,8 +203,8 @@ RULES = {
             proname ~ '^eram_'
             and provolatile <> 'v'
             and proname not in (
-                'eram_check', 'eram_next_run', 'eram_reindex_plan', 'eram_retention',
-                'eram_version')
+                'eram_check', 'eram_next_run', 'eram_outcome', 'eram_reindex_plan',
+                'eram_retention', 'eram_version')
     """,
     "an argument is named as a column is, in plain words": """
         select oid::regprocedure, arguments.name
@@ -226,27 +226,42 @@ OBVIOUS = {
 }
 
 API = {
+    "eram_backoff": "attempt integer, backoff jsonb",
     "eram_begin_command": "run_id bigint",
     "eram_cancel_job": "id bigint, reason text, run integer",
+    "eram_cancel_jobs": "filter jsonb, reason text",
     "eram_check": "",
     "eram_complete_jobs": "ids bigint[], runs integer[], results jsonb[]",
+    "eram_delete_job": "id bigint",
+    "eram_delete_jobs": "filter jsonb",
+    "eram_delete_handler": "handler text",
     "eram_discard_job": "id bigint, run integer, reason text",
     "eram_enqueue_jobs": "jobs jsonb",
     "eram_fail_job": "id bigint, run integer, error text, detail jsonb, delay interval",
     "eram_fetch": "queue text, demand integer, worker bigint",
     "eram_finish_command": "run_id bigint, error text",
+    "eram_grant": "role text, what text, queues text[]",
     "eram_heartbeat": "worker bigint",
+    "eram_move_jobs": "filter jsonb, queue text",
     "eram_next_run": "schedule text, timezone text, after timestamp with time zone",
+    "eram_outcome": "id bigint",
     "eram_pause_queue": "queue text",
     "eram_pause_schedule": "name text",
     "eram_prune_jobs": "max_age interval, max_count integer",
     "eram_reindex_plan": "indexes text[]",
+    "eram_register_handler": (
+        "handler text, queue text, max_attempts integer, priority integer, tags text[], "
+        "unique_by jsonb, backoff jsonb, timeout interval, meta jsonb, aliases text[]"
+    ),
     "eram_release_jobs": "ids bigint[], runs integer[]",
     "eram_release_other_jobs": "worker bigint, queue text, ids bigint[], runs integer[]",
     "eram_rescue_jobs": "rescue_after interval",
     "eram_resume_queue": "queue text",
     "eram_resume_schedule": "name text",
     "eram_retention": "queue text",
+    "eram_retry_job": "id bigint",
+    "eram_retry_jobs": "filter jsonb",
+    "eram_revoke": "role text, what text",
     "eram_run": "IN duration interval",
     "eram_run_command": "run_id bigint",
     "eram_run_schedule": "name text",
@@ -259,9 +274,10 @@ API = {
         "name text, schedule text, command text, timezone text, missed text, timeout interval, "
         "is_top_level boolean"
     ),
+    "eram_set_handler": "handler text, overrides jsonb",
     "eram_set_queue": (
         "queue text, is_notifying boolean, priority integer, max_attempts integer, backoff jsonb, "
-        "max_age jsonb, rescue_after interval"
+        "max_age jsonb, rescue_after interval, global_limit integer, is_announcing boolean"
     ),
     "eram_snooze_job": "id bigint, run integer, delay interval",
     "eram_start_waiting": "queue text, mark xid8",
@@ -270,7 +286,12 @@ API = {
     "eram_stop_worker": "worker bigint",
     "eram_tick": "max_commands integer, with_top_level boolean",
     "eram_unschedule": "name text",
+    "eram_update_job": (
+        "id bigint, priority integer, scheduled_at timestamp with time zone, delay interval, "
+        "max_attempts integer, backoff jsonb, timeout interval, tags text[], meta jsonb, args jsonb"
+    ),
     "eram_version": "",
+    "eram_why": "id bigint",
 }
 ENQUEUE_JOB = (
     "job jsonb",

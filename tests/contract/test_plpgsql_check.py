@@ -16,6 +16,9 @@ MEANT = {
     ("_eram_execute(text)", "text type variable is not sanitized"): (
         "it runs the commands of schedules, which only eram's owner can write"
     ),
+    ("_eram_slots_left(text)", "routine is marked as VOLATILE, should be STABLE"): (
+        "it must see what was committed after its caller began"
+    ),
 }
 
 FINDINGS = """

@@ -117,3 +117,50 @@ def test_an_install_has_no_rows(create_bare_database):
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute("create extension eram")
     assert {name: rows for name, rows in contents(dsn).items() if rows} == {}
+
+
+@pytest.mark.parametrize("way", [by_extension, install], ids=["extension", "script"])
+def test_a_copy_has_the_rights_that_were_granted(create_bare_database, copy, way):
+    """And knows which grants they are of. Roles are the cluster's: here they are there already."""
+    source, target = create_bare_database(), create_bare_database()
+    with psycopg.connect(source, autocommit=True) as conn:
+        way(conn)
+        conn.execute(
+            """
+            create role eram_dumped;
+            select eram_grant('eram_dumped', 'enqueue');
+            select eram_grant('eram_dumped', 'admin');
+            """
+        )
+        try:
+            assert len(granted := rights(conn)) > 20
+            copy(source, target)
+            with psycopg.connect(target, autocommit=True) as restored:
+                assert rights(restored) == granted
+                restored.execute("select eram_revoke('eram_dumped', 'admin')")
+                assert 0 < len(rights(restored)) < 8
+                restored.execute("select eram_revoke('eram_dumped', 'enqueue')")
+                assert rights(restored) == []
+        finally:
+            for dsn in (source, target):
+                with psycopg.connect(dsn, autocommit=True) as there:
+                    there.execute("drop owned by eram_dumped")
+            conn.execute("drop role eram_dumped")
+
+
+def rights(conn: psycopg.Connection) -> list[str]:
+    """Return what the role has a right to in this database."""
+    query = """
+        select oid::regprocedure::text
+        from pg_proc
+        where has_function_privilege('eram_dumped', oid, 'execute') and proname ~ '^_?eram_'
+        union all
+        select oid::regclass::text
+        from pg_class
+        where
+            has_table_privilege('eram_dumped', oid, 'select')
+            and relname ~ '^eram_'
+            and relkind in ('r', 'v')
+        order by 1
+    """
+    return [row[0] for row in conn.execute(query)]

@@ -8,14 +8,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
 import pytest
 import sample_jobs
 from helpers import PATIENCE, eventually
+from wait_helpers import Wait, WatchedEar, wait_on_a_connection, wait_on_an_async_connection
 
 import eram
+from eram import _wait
 
 FOLDER = Path(__file__).parent
 StartWorker = Callable[..., eram.Worker]
@@ -136,3 +139,42 @@ def spawn_worker(dsn: str, run_program: Callable[..., Program]) -> Callable[...,
         return program
 
     return spawn
+
+
+@pytest.fixture(params=[wait_on_a_connection, wait_on_an_async_connection])
+def wait(request: pytest.FixtureRequest) -> Wait:
+    """Each of the two ways to wait."""
+    return request.param
+
+
+@pytest.fixture
+def aside() -> Iterator[ThreadPoolExecutor]:
+    """Somewhere to wait while the test does something else."""
+    with ThreadPoolExecutor(64) as threads:
+        yield threads
+
+
+@pytest.fixture
+def announcing(conn: psycopg.Connection) -> None:
+    """The queue "default" announces the ends of its jobs."""
+    conn.execute("select eram_set_queue('default', is_announcing => true)")
+
+
+@pytest.fixture
+def only_hearing(announcing: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits without listening, or does not hear, waits in vain."""
+    for name in ("NET_SECONDS", "SHORTEST_POLL_SECONDS"):
+        monkeypatch.setattr(_wait, name, 1000.0)
+
+
+@pytest.fixture
+def ears(monkeypatch: pytest.MonkeyPatch) -> list[WatchedEar]:
+    """The ears of all waits of the test."""
+    made: list[WatchedEar] = []
+
+    def make(*args: object) -> WatchedEar:
+        made.append(WatchedEar(*args))
+        return made[-1]
+
+    monkeypatch.setattr(_wait, "Ear", make)
+    return made

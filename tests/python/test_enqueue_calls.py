@@ -175,7 +175,12 @@ def test_the_callers_time_replaces_the_options(conn):
         ({"delay": "1 hour"}, TypeError, "number of seconds"),
         ({"tags": "one"}, TypeError, "list of strings"),
         ({"piority": 1}, TypeError, 'no option "piority"; did you mean "priority"'),
-        ({"timeout": 1}, TypeError, 'no option "timeout"'),
+        ({"timeout": -1}, ValueError, "a timeout must be finite"),
+        ({"timeout": "1 minute"}, TypeError, "a timeout is a timedelta"),
+        ({"unique": "yes"}, TypeError, "unique must be True, False or a mapping"),
+        ({"unique": {"keys": "to"}}, TypeError, "keys must be a list of strings"),
+        ({"backoff": 5}, TypeError, "backoff must be the name"),
+        ({"aliases": ["a:c"]}, TypeError, 'no option "aliases"'),
         ({"meta": {"x": float("inf")}}, eram.UnstorableValueError, "not JSON compliant"),
     ],
 )

@@ -10,7 +10,7 @@ import sample_jobs
 
 import eram
 from eram import _executor
-from eram._handlers import Handlers
+from eram._finding import Handlers
 from eram._outcome import Cancelled, Completed, Discarded, Failed, Snoozed
 
 NOON = 86_400_000_000 // 2  # of the first of January 2000, in microseconds
@@ -31,6 +31,7 @@ def make_job(handler="sample_jobs:nothing", args=None, **changes):
         "inserted_at": NOON,
         "scheduled_at": NOON + 1,
         "attempted_at": NOON + 2,
+        "timeout": None,
         **changes,
     }
     return eram.Job(tuple(fields.values()))

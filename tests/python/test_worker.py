@@ -104,7 +104,7 @@ def test_cancel_and_discard(conn, start_worker):
 )
 def test_job_that_cannot_be_run_says_why(conn, start_worker, path, args, error):
     start_worker()
-    answer = eram.enqueue(conn, path, args)
+    answer = eram.enqueue(conn, path, args, queue="default")
     assert wait_for_state(conn, answer.id, "retryable")["errors"][0]["error"].startswith(error)
 
 

@@ -88,15 +88,20 @@ VIOLATIONS = [
     ("insert into eram_unique_keys values ('x', 3)", "unique key in force for no job"),
     ("insert into eram_unique_keys values ('x', 99)", "unique key in force for no job"),
     (
-        "update eram_queued_jobs set unique_key = 'x' where job_id = 1;"
-        "update eram_job_specs set unique_by = '{}', unique_key = 'x' where job_id = 1",
+        """
+        update eram_queued_jobs set unique_key = 'x' where job_id = 1;
+        update eram_job_specs set unique_by = '{}', unique_key = 'x' where job_id = 1
+        """,
         "unique job without its key",
     ),
     (
-        "insert into eram_unique_keys values ('x', 2, now() + interval '1 day');"
-        "update eram_queued_jobs set unique_key = 'x' where job_id = 1;"
-        "update eram_job_specs set unique_by = '{}', unique_key = 'x',"
-        " unique_until = now() + interval '1 day' where job_id = 1",
+        """
+        insert into eram_unique_keys values ('x', 2, now() + interval '1 day');
+        update eram_queued_jobs set unique_key = 'x' where job_id = 1;
+        update eram_job_specs
+        set unique_by = '{}', unique_key = 'x', unique_until = now() + interval '1 day'
+        where job_id = 1
+        """,
         "unique job without its key",
     ),
     (

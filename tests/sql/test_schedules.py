@@ -361,7 +361,7 @@ UNKNOWN, TOO_LONG = errors.UndefinedObject, errors.NameTooLong
         ({"options": {"max_attempts": 0}}, errors.NumericValueOutOfRange, "max_attempts"),
         ({"options": {"tags": "x"}}, BAD, "tags"),
         ({"options": {"meta": []}}, BAD, "meta"),
-        ({"options": {"backoff": {"strategy": "none"}}}, BAD, "backoff"),
+        ({"options": {"backoff": {"strategy": "never"}}}, BAD, "backoff"),
         ({"options": {"delay": -1}}, errors.NumericValueOutOfRange, "delay"),
         ({"options": {"delay": "soon"}}, errors.InvalidDatetimeFormat, "delay"),
     ],

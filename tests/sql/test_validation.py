@@ -299,7 +299,7 @@ BAD_CALLS: list[tuple[str, type[psycopg.Error]]] = [
     ("eram_backoff(0)", RANGE),
     ("eram_backoff(-2147483648, '\"none\"')", RANGE),
     ("eram_backoff(1, 'null')", INVALID),
-    ("eram_backoff(1, '{\"strateg\": \"none\"}')", INVALID),
+    ('eram_backoff(1, \'{"strateg": "none"}\')', INVALID),
     ("eram_pause_queue(null)", NULL),
     ("eram_pause_queue('')", NULL),
     ("eram_pause_queue(repeat('q', 129))", LONG),
