@@ -12,6 +12,8 @@ create or replace function eram_release_jobs(
     set plan_cache_mode to force_generic_plan
     set enable_seqscan to off
     set enable_bitmapscan to off
+    set enable_hashjoin to off
+    set enable_mergejoin to off
     set jit to off
 as $$
 declare

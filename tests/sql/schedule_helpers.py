@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ from psycopg.types.json import Jsonb
 
 from .helpers import contents, row, rows, value
 
+HOUR, MINUTE, SECOND = dt.timedelta(hours=1), dt.timedelta(minutes=1), dt.timedelta(seconds=1)
+NOW = "select clock_timestamp()"
+HUGE = "x" * 100_000
 MAINTENANCE = ["eram:lifeline", "eram:prune", "eram:reindexer"]
 
 # What a worker calls, and nothing else.
@@ -34,6 +38,21 @@ ORIGINS = """
         (meta ->> 'scheduled_for')::timestamptz as scheduled_for
     from eram_jobs
     order by id
+"""
+JOBS = "select * from eram_jobs order by id"
+JOB_COUNT = "select count(*) from eram_jobs"
+ENTRY_COUNT = "select count(*) from eram_schedules where name !~ '^eram:'"
+
+# Gives an entry a past.
+HISTORY = """
+    update eram_schedules
+    set
+        last_run_at = '2026-01-01 00:00Z',
+        last_job_id = 5,
+        last_error = 'an error',
+        run_count = 7,
+        inserted_at = '2025-01-01 00:00Z'
+    where name = %s
 """
 
 
@@ -80,6 +99,40 @@ def schedule_sql(
 def entry(conn: psycopg.Connection, name: str) -> Any:
     """Return the row of an entry."""
     return row(conn, "select * from eram_schedules where name = %s", name)
+
+
+def history(conn: psycopg.Connection, name: str) -> tuple:
+    """Return what an entry tells of its past."""
+    seen = entry(conn, name)
+    return (seen.last_run_at, seen.last_job_id, seen.last_error, seen.run_count, seen.inserted_at)
+
+
+def next_run(conn: psycopg.Connection, schedule: str, zone: str, after: str) -> Any:
+    """Return the next run as text in UTC, for there are years that Python does not know."""
+    return value(
+        conn,
+        """
+        select to_char(
+            _eram_next_run(
+                _eram_check_schedule(%s), _eram_check_timezone(%s), %s::timestamptz)
+                at time zone 'UTC',
+            'YYYY-MM-DD HH24:MI:SS')
+        """,
+        schedule,
+        zone,
+        after,
+    )
+
+
+def scheduled_for(conn: psycopg.Connection) -> list[dt.datetime]:
+    """Return the times that the jobs were enqueued for."""
+    return [job.scheduled_for for job in rows(conn, ORIGINS)]
+
+
+def occurrences(last: dt.datetime, every: dt.timedelta, count: int) -> list[dt.datetime]:
+    """So many times up to the last, to the second, as a job's meta tells them."""
+    found = [last - n * every for n in reversed(range(count))]
+    return [moment.replace(microsecond=0) for moment in found]
 
 
 def make_due(conn: psycopg.Connection, *names: str, ago: str = "1 second") -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psycopg
 import pytest
 from psycopg import errors, sql
 
-from .helpers import column, contents, enqueue, fetch, rows, start_worker, value
+from .command_helpers import Open, set_role
+from .helpers import column, contents, enqueue, fetch, start_worker, value
 from .schedule_helpers import (
     MAINTENANCE,
     Home,
@@ -22,33 +23,10 @@ from .schedule_helpers import (
     schedule_sql,
     tick,
     tick_and_run,
-    without_maintenance,
 )
-
-Open = Callable[..., psycopg.Connection]
 
 WHO = "select who from done order by at"
 MARK = "insert into done values ('x')"
-
-
-@pytest.fixture
-def open_as(home: Home) -> Iterator[Open]:
-    """Open any number of connections to the home, by the DSN of a role."""
-    with contextlib.ExitStack() as connections:
-
-        def open_one(dsn: str, **options: object) -> psycopg.Connection:
-            conn = psycopg.connect(dsn, **{"autocommit": True, **options})
-            return connections.enter_context(contextlib.closing(conn))
-
-        yield open_one
-
-
-@pytest.fixture
-def owner(home: Home, open_as: Open) -> psycopg.Connection:
-    """The owner of eram, where nothing is due but what the test makes."""
-    conn = open_as(home.owner)
-    without_maintenance(conn)
-    return conn
 
 
 @pytest.fixture
@@ -60,10 +38,6 @@ def admin(home: Home, open_as: Open) -> psycopg.Connection:
 def worker(home: Home, open_as: Open) -> psycopg.Connection:
     """A role that may do what a worker must, and no more."""
     return open_as(home.worker)
-
-
-def set_role(conn: psycopg.Connection, role: str, what: str = "role") -> None:
-    conn.execute(sql.SQL("set {} {}").format(sql.SQL(what), sql.Identifier(role)))
 
 
 def run_handed_out(conn: psycopg.Connection, count: int = 10) -> None:
@@ -345,75 +319,3 @@ def test_a_function_of_a_superuser_lends_no_rights(owner, admin, worker):
         assert column(worker, "select * from lend()") == [None]
     finally:
         admin.execute("drop function lend()")
-
-
-# What runs at top level runs with the rights of who runs it.
-
-
-def test_commands_for_the_top_level_are_for_the_owner_alone(home, owner, open_as):
-    schedule_sql(owner, "vacuum", "vacuum done", is_top_level=True, timeout="5 minutes")
-    call(owner, "eram_schedule_maintenance", task="reindexer")
-    make_due(owner, "vacuum", "eram:reindexer")
-    before = contents(owner)
-    for dsn in (home.admin, home.member, home.worker):
-        for arguments in ((), (10,), (10, True)):
-            assert handed_out(open_as(dsn), *arguments) == []
-    for dsn in (home.admin, home.member):
-        ticker = open_as(dsn)
-        set_role(ticker, home.owner_role)
-        assert handed_out(ticker, 10) == []
-    assert handed_out(owner, 10, False) == []
-    assert contents(owner) == before
-
-    ticker = open_as(home.admin)
-    set_role(ticker, home.owner_role, "session authorization")
-    given = handed_out(ticker, 10)
-    assert [one.schedule for one in given].count("vacuum") == 1
-    assert {one.schedule for one in given} == {"vacuum", "eram:reindexer"}
-    (vacuum,) = (one for one in given if one.schedule == "vacuum")
-    assert (vacuum.command, vacuum.timeout.total_seconds()) == ("vacuum done", 300)
-
-
-@pytest.mark.parametrize("arguments", [(), (10,)])
-def test_the_owner_runs_commands_at_the_top_level(home, owner, arguments):
-    schedule_sql(owner, "index", "create index concurrently on done (what)", is_top_level=True)
-    schedule_sql(owner, "bad", "vacuum nothing_of_the_kind", is_top_level=True)
-    make_due(owner, "index", "bad")
-    for given in handed_out(owner, *arguments):
-        error = None
-        try:
-            owner.execute(given.command)
-        except psycopg.Error as exc:
-            error = str(exc)
-        assert call(owner, "eram_finish_command", run_id=given.run_id, error=error) is True
-        assert call(owner, "eram_finish_command", run_id=given.run_id, error=error) is False
-    names = "select indexdef from pg_indexes where tablename = 'done'"
-    assert len(column(owner, names)) == 1
-    owner.execute("drop index done_what_idx")
-    assert entry(owner, "index").last_error is None
-    assert "nothing_of_the_kind" in entry(owner, "bad").last_error
-    assert column(owner, "select id from eram_schedule_runs") == []
-
-
-def test_reindexing_by_the_owner(owner):
-    call(owner, "eram_schedule_maintenance", task="reindexer", options={"timeout": 20})
-    indexes = """
-        select relname, pg_relation_filenode(oid)
-        from pg_class
-        where relname in ('eram_jobs_args_index', 'eram_jobs_meta_index')
-        order by relname
-    """
-    before = [tuple(index) for index in rows(owner, indexes)]
-    make_due(owner, "eram:reindexer")
-    seen = 0
-    while given := handed_out(owner, 10):
-        for one in given:
-            assert one.timeout.total_seconds() == 20
-            owner.execute(one.command)
-            call(owner, "eram_finish_command", run_id=one.run_id)
-            seen += 1
-    assert seen == 2
-    after = [tuple(index) for index in rows(owner, indexes)]
-    assert [index[0] for index in after] == [index[0] for index in before]
-    assert not set(after) & set(before)
-    assert entry(owner, "eram:reindexer").last_error is None

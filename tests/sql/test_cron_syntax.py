@@ -12,7 +12,7 @@ import pytest
 from psycopg import errors
 
 from .helpers import column, value
-from .test_validation import assert_well_said
+from .validation_helpers import assert_well_said
 
 NULL = errors.NullValueNotAllowed
 INVALID = errors.InvalidParameterValue

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from .helpers import contents, row
-from .test_validation import BAD_KEYS, assert_well_said
+from .validation_helpers import BAD_KEYS, assert_well_said
 
 SEED = int(os.environ.get("ERAM_TEST_SEED", "20240229"))
 DOCUMENTS = 3000

@@ -1,82 +1,32 @@
-"""What one tick does: what is due, what was missed, and what fails. Time moves in the data."""
+"""What one tick does: what is due, and what was missed. Time moves in the data."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 
-import psycopg
 import pytest
 from psycopg import errors
 
-from .helpers import (
-    column,
-    complete,
-    contents,
-    enqueue,
-    fetch,
-    rows,
-    start_worker,
-    value,
-    wait_until,
-)
+from .helpers import column, complete, contents, enqueue, fetch, rows, start_worker, value
 from .schedule_helpers import (
+    HOUR,
+    JOB_COUNT,
+    MINUTE,
+    NOW,
     ORIGINS,
+    SECOND,
     call,
     entry,
     handed_out,
     make_due,
+    occurrences,
     refused,
     schedule,
     schedule_sql,
+    scheduled_for,
     tick,
     tick_and_run,
-    without_maintenance,
 )
-
-HOUR, MINUTE, SECOND = dt.timedelta(hours=1), dt.timedelta(minutes=1), dt.timedelta(seconds=1)
-NOW = "select clock_timestamp()"
-JOB_COUNT = "select count(*) from eram_jobs"
-
-
-@pytest.fixture
-def ticker(conn: psycopg.Connection) -> psycopg.Connection:
-    """A session that ticks, where nothing is due but what the test makes."""
-    without_maintenance(conn)
-    return conn
-
-
-@pytest.fixture
-def warnings(ticker: psycopg.Connection) -> Iterator[list[str]]:
-    """The warnings that the ticker's session is given."""
-    heard: list[str] = []
-
-    def hear(diagnostic: psycopg.errors.Diagnostic) -> None:
-        if diagnostic.severity_nonlocalized == "WARNING":
-            heard.append(diagnostic.message_primary or "")
-
-    ticker.add_notice_handler(hear)
-    yield heard
-    ticker.remove_notice_handler(hear)
-
-
-@pytest.fixture
-def done(ticker: psycopg.Connection) -> Iterator[str]:
-    """A table where commands leave their mark."""
-    ticker.execute("create table done (what text, at timestamptz default clock_timestamp())")
-    yield "select what from done order by at"
-    ticker.execute("drop table done")
-
-
-def scheduled_for(conn: psycopg.Connection) -> list[dt.datetime]:
-    return [job.scheduled_for for job in rows(conn, ORIGINS)]
-
-
-def occurrences(last: dt.datetime, every: dt.timedelta, count: int) -> list[dt.datetime]:
-    """So many times up to the last, to the second, as a job's meta tells them."""
-    found = [last - n * every for n in reversed(range(count))]
-    return [moment.replace(microsecond=0) for moment in found]
-
 
 # On time.
 
@@ -259,96 +209,6 @@ def test_a_job_overlaps_by_default(ticker):
     assert value(ticker, JOB_COUNT) == 2
 
 
-# What fails.
-
-BREAKS = {
-    "a job that is none": """job = '{"handler": 5}'""",
-    "a job without a handler": "job = '{}'",
-    "a queue that is none": """job = job || '{"queue": ""}'""",
-    "a time zone that is gone": "timezone = 'Mars/Olympus'",
-    "a schedule that is none": "schedule = 'sometimes'",
-    "a command that is none": "action = 'sql', job = null, command = 'x', timeout = '1s'",
-    "options that are none": """action = 'prune', job = null, options = '{"limit": "x"}'""",
-}
-
-
-@pytest.mark.parametrize("broken", BREAKS.values(), ids=BREAKS.keys())
-def test_an_entry_that_fails_stops_no_other(ticker, warnings, broken):
-    for name in ("early", "late"):
-        schedule(ticker, name)
-    schedule(ticker, "bad", "* * * * *")
-    ticker.execute(f"update eram_schedules set {broken} where name = 'bad'")
-    for ago, name in enumerate(("late", "bad", "early"), 1):
-        make_due(ticker, name, ago=f"{ago} seconds")
-    tick_and_run(ticker)
-    assert [job.schedule for job in rows(ticker, ORIGINS)] == ["early", "late"]
-    seen = entry(ticker, "bad")
-    assert seen.last_error
-    assert (len(warnings), seen.run_count) == (1, 1)
-    assert 'schedule "bad" failed' in warnings[0]
-    assert seen.last_error in warnings[0]
-    assert seen.next_run_at > value(ticker, NOW)
-    # It does not fail at every tick.
-    tick_and_run(ticker)
-    assert len(warnings) == 1
-
-
-def test_an_entry_that_is_repaired_goes_on(ticker, warnings):
-    schedule(ticker, "mail", "0 8 * * *")
-    ticker.execute("update eram_schedules set timezone = 'Mars/Olympus'")
-    make_due(ticker, "mail")
-    tick(ticker, 0)
-    assert "Mars/Olympus" in entry(ticker, "mail").last_error
-    schedule(ticker, "mail", "0 8 * * *")
-    make_due(ticker, "mail")
-    tick(ticker, 0)
-    seen = entry(ticker, "mail")
-    assert (seen.last_error, seen.run_count, len(warnings)) == (None, 2, 1)
-    assert value(ticker, JOB_COUNT) == 1
-
-
-def test_an_error_is_kept_until_the_next_time(ticker):
-    schedule(ticker, "mail")
-    ticker.execute("update eram_schedules set job = '{}'")
-    make_due(ticker, "mail")
-    tick(ticker, 0)
-    error = entry(ticker, "mail").last_error
-    tick(ticker, 0)
-    assert error
-    assert entry(ticker, "mail").last_error == error
-
-
-def test_an_error_of_any_length_is_kept_in_part(ticker):
-    schedule(ticker, "mail")
-    ticker.execute("update eram_schedules set job = jsonb_build_object(repeat('x', 1000000), 1)")
-    make_due(ticker, "mail")
-    tick(ticker, 0)
-    assert 0 < len(entry(ticker, "mail").last_error) <= 10000
-
-
-def test_what_will_pass_loses_no_occurrence(ticker, connect, warnings):
-    schedule(ticker, "mail")
-    due = make_due(ticker, "mail")
-    blocker = connect(autocommit=False)
-    blocker.execute("lock table eram_job_specs in share mode")
-    ticker.execute("set lock_timeout = '50ms'")
-    try:
-        for _ in range(2):
-            tick(ticker, 0)
-            seen = entry(ticker, "mail")
-            assert (seen.next_run_at, seen.run_count, seen.last_run_at) == (due, 0, None)
-            assert "lock timeout" in seen.last_error
-            assert seen.last_error.count("lock timeout") == 1, "errors of each try add up"
-        blocker.rollback()
-        tick(ticker, 0)
-    finally:
-        ticker.execute("reset lock_timeout")
-    assert scheduled_for(ticker) == occurrences(due, HOUR, 1)
-    seen = entry(ticker, "mail")
-    assert (seen.last_error, seen.run_count, seen.next_run_at) == (None, 1, due + HOUR)
-    assert len(warnings) == 2
-
-
 # When to come back.
 
 
@@ -403,188 +263,8 @@ def test_no_command_is_handed_out_to_who_wants_none(ticker):
     assert contents(ticker) == before
 
 
-# Several tickers.
-
-
-def test_what_another_ticker_is_at_is_passed_over(ticker, connect):
-    schedule(ticker, "mail")
-    make_due(ticker, "mail")
-    first, second = connect(autocommit=False), connect()
-    tick(first, 0)
-    second.execute("set lock_timeout = '5s'")
-    tick(second, 0)
-    assert value(second, JOB_COUNT) == 0
-    first.commit()
-    tick(second, 0)
-    assert value(second, JOB_COUNT) == 1
-
-
-def test_what_another_ticker_did_not_finish_is_done(ticker, connect):
-    schedule(ticker, "mail")
-    due = make_due(ticker, "mail")
-    first = connect(autocommit=False)
-    tick(first, 0)
-    first.rollback()
-    assert entry(ticker, "mail").next_run_at == due
-    tick(ticker, 0)
-    assert scheduled_for(ticker) == occurrences(due, HOUR, 1)
-
-
-def test_one_locked_entry_holds_up_no_other(ticker, connect):
-    for name in ("one", "two", "three"):
-        schedule(ticker, name)
-    make_due(ticker, "one", "two", "three")
-    blocker = connect(autocommit=False)
-    blocker.execute("select from eram_schedules where name = 'two' for update")
-    ticker.execute("set lock_timeout = '5s'")
-    (given,) = tick(ticker, 0)
-    ticker.execute("reset lock_timeout")
-    assert {job.schedule for job in rows(ticker, ORIGINS)} == {"one", "three"}
-    assert given.next_tick_at <= value(ticker, NOW)
-    blocker.rollback()
-    tick(ticker, 0)
-    assert value(ticker, JOB_COUNT) == 3
-
-
-# Transactions of all kinds.
-
-
-def test_a_tick_that_is_rolled_back_did_nothing(ticker, done):
-    schedule(ticker, "mail")
-    schedule_sql(ticker, "tidy", "insert into done values ('tidy')")
-    make_due(ticker, "mail", "tidy")
-    before = contents(ticker)
-    with ticker.transaction(force_rollback=True):
-        tick(ticker)
-        assert contents(ticker) != before
-    assert contents(ticker) == before
-    tick_and_run(ticker)
-    assert value(ticker, JOB_COUNT) == 1
-    assert column(ticker, done) == ["tidy"]
-
-
-def test_a_command_whose_tick_is_rolled_back_is_run_again(ticker, done):
-    schedule_sql(ticker, "tidy", "insert into done values ('tidy')")
-    make_due(ticker, "tidy")
-    tick(ticker)
-    with ticker.transaction(force_rollback=True):
-        tick(ticker)
-        assert column(ticker, done) == ["tidy"]
-    assert column(ticker, done) == []
-    tick_and_run(ticker)
-    assert column(ticker, done) == ["tidy"]
-    assert entry(ticker, "tidy").last_error is None
-
-
-@pytest.mark.parametrize(
-    "block",
-    [
-        "begin; {0}; {0}; {0}; {0}; commit",
-        "do $$ begin for i in 1 .. 4 loop perform eram_tick(); end loop; end $$",
-        "select from generate_series(1, 4) as n, lateral (select eram_tick() where n > 0) as t",
-        "begin; savepoint a; {0}; rollback to a; {0}; release a; {0}; {0}; commit",
-    ],
-    ids=["block", "do", "select", "savepoint"],
-)
-def test_ticks_in_one_transaction_lose_no_command(ticker, done, block):
-    """None of them is run there: that it was taken is not yet on record."""
-    names = ["one", "two", "three"]
-    schedule(ticker, "mail")
-    for name in names:
-        schedule_sql(ticker, name, f"insert into done values ('{name}')")
-    make_due(ticker, "mail", *names)
-    ticker.execute(block.format("select * from eram_tick()"))
-    assert column(ticker, done) == []
-    assert value(ticker, JOB_COUNT) == 1
-    wait_until(lambda: tick(ticker) and len(column(ticker, done)) == 3, "all commands", seconds=5)
-    assert sorted(column(ticker, done)) == sorted(names)
-    assert column(ticker, "select last_error from eram_schedules where last_error <> ''") == []
-    assert value(ticker, "select count(*) from eram_schedule_runs") == 0
-
-
-@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-def test_a_tick_at_any_isolation(ticker, done, level):
-    schedule(ticker, "mail")
-    schedule_sql(ticker, "tidy", "insert into done values ('tidy')")
-    due = make_due(ticker, "mail", "tidy")
-    ticker.execute(f"set default_transaction_isolation to '{level}'")
-    try:
-        tick_and_run(ticker)
-    finally:
-        ticker.execute("reset default_transaction_isolation")
-    assert scheduled_for(ticker) == occurrences(due, HOUR, 1)
-    assert column(ticker, done) == ["tidy"]
-
-
-@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-def test_a_tick_with_an_old_snapshot_does_nothing_twice(ticker, connect, level):
-    schedule(ticker, "mail")
-    due = make_due(ticker, "mail")
-    old = connect(autocommit=False)
-    old.execute(f"set transaction isolation level {level}")
-    assert value(old, JOB_COUNT) == 0
-    tick(ticker, 0)
-    with pytest.raises(errors.SerializationFailure):
-        tick(old, 0)
-    old.rollback()
-    tick(old, 0)
-    old.commit()
-    assert scheduled_for(ticker) == occurrences(due, HOUR, 1)
-    assert entry(ticker, "mail").run_count == 1
-
-
-def test_a_tick_in_a_read_only_session_changes_nothing(ticker):
-    schedule(ticker, "mail")
-    make_due(ticker, "mail")
-    before = contents(ticker)
-    ticker.execute("set default_transaction_read_only to on")
-    try:
-        with pytest.raises(errors.ReadOnlySqlTransaction):
-            tick(ticker, 0)
-    finally:
-        ticker.execute("reset default_transaction_read_only")
-    assert contents(ticker) == before
-
-
-def test_a_rescue_that_fails_stops_nothing(ticker, warnings):
-    schedule(ticker, "mail")
-    make_due(ticker, "mail")
-    with ticker.transaction(force_rollback=True):
-        ticker.execute(
-            "create or replace function eram_rescue_jobs(rescue_after interval default null)"
-            " returns bigint language plpgsql as $$ begin raise 'no luck'; end $$"
-        )
-        tick(ticker, 0)
-        assert value(ticker, JOB_COUNT) == 1
-    assert warnings == ["the rescue of jobs failed: no luck"]
-
-
-def test_the_settings_of_the_session_are_as_before(ticker, done):
-    """A tick leaves a session as it was, but for what is eram's own."""
-    schedule(ticker, "mail")
-    schedule_sql(ticker, "tidy", "insert into done values ('tidy')")
-    make_due(ticker, "mail", "tidy")
-    settings = "select name, setting from pg_settings where source = 'session' order by name"
-    before = [tuple(setting) for setting in rows(ticker, settings)]
-    tick_and_run(ticker)
-    assert [tuple(setting) for setting in rows(ticker, settings)] == before
-    assert value(ticker, "select count(*) from pg_locks where locktype = 'advisory'") == 0
-
-
 def test_an_entry_that_is_due_since_ever_goes_on(shared):
     schedule(shared, "ever", "1 hour")
     shared.execute("update eram_schedules set next_run_at = '-infinity' where name = 'ever'")
     tick(shared, 0)
     assert value(shared, "select next_run_at > now() from eram_schedules where name = 'ever'")
-
-
-def test_what_others_hold_does_not_keep_the_rest_from_being_done(shared, connect):
-    for number in range(120):
-        schedule(shared, f"held {number}")
-    schedule(shared, "free")
-    shared.execute("update eram_schedules set next_run_at = now() - interval '1 hour'")
-    make_due(shared, "free")
-    holder = connect(autocommit=False)
-    holder.execute("select from eram_schedules where name like 'held %' for update")
-    tick(shared, 0)
-    assert entry(shared, "free").run_count == 1
