@@ -40,9 +40,8 @@ begin
             -- A handler that cancels its own run knows it; any other worker is told by its
             -- heartbeat.
             if v_run is null then
-                insert into eram_cancelled_runs (worker, job_id)
-                values (v_job.worker, v_id)
-                on conflict do nothing;
+                insert into eram_cancelled_runs (worker, job_id, run)
+                values (v_job.worker, v_id, v_job.run);
             end if;
             exit;
         end if;

@@ -45,12 +45,12 @@ begin
         returning running.*
     ),
     told as (
-        insert into eram_cancelled_runs (worker, job_id)
+        insert into eram_cancelled_runs (worker, job_id, run)
         select
             stopped.worker,
-            stopped.job_id
+            stopped.job_id,
+            stopped.run
         from stopped
-        on conflict do nothing
     ),
     ended as (
         select job_id, worker, attempted_at, run, attempt, queue, unique_key

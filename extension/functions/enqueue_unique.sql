@@ -16,13 +16,14 @@ declare
     v_count    integer          := cardinality(specs);
     v_ids      bigint[];
     v_holders  bigint[];
-    v_contents integer[];
     v_until    timestamptz[];
     v_key      record;
     v_id       bigint;
     v_period   interval;
     v_settled  record;
     v_number   integer;
+    v_spec     eram_job_specs;
+    v_latest   eram_job_specs;
     v_now      timestamptz;
 begin
     perform pg_current_xact_id();
@@ -32,7 +33,6 @@ begin
         from generate_series(1, v_count)
     );
     v_holders := v_ids;
-    v_contents := array(select generate_series(1, v_count));
     v_until := array_fill(null::timestamptz, array[v_count]);
 
     for v_key in
@@ -66,8 +66,16 @@ begin
             v_until[v_key.first] := v_now + v_period;
         end if;
 
-        if v_key.last is not null then
-            v_contents[v_key.first] := v_key.last;
+        if v_key.last > v_key.first then
+            v_spec := v_specs[v_key.first];
+            v_latest := v_specs[v_key.last];
+            v_spec.args := v_latest.args;
+            v_spec.meta := v_latest.meta;
+            v_spec.tags := v_latest.tags;
+            v_spec.priority := v_latest.priority;
+            v_spec.max_attempts := v_latest.max_attempts;
+            v_spec.scheduled_at := v_latest.scheduled_at;
+            v_specs[v_key.first] := v_spec;
         end if;
         if cardinality(v_key.numbers) > 1 then
             foreach v_number in array v_key.numbers loop
@@ -105,22 +113,20 @@ begin
         select
             v_ids[wanted.ordinality],
             wanted.handler,
-            contents.args,
-            contents.meta,
-            contents.tags,
+            wanted.args,
+            wanted.meta,
+            wanted.tags,
             wanted.queue,
-            contents.priority,
-            contents.max_attempts,
+            wanted.priority,
+            wanted.max_attempts,
             wanted.backoff,
             wanted.timeout,
             wanted.unique_by,
             wanted.unique_key,
             v_until[wanted.ordinality],
             v_now,
-            greatest(contents.scheduled_at, v_now)
+            greatest(wanted.scheduled_at, v_now)
         from unnest(v_specs) with ordinality as wanted
-        join unnest(v_specs) with ordinality as contents
-            on contents.ordinality = v_contents[wanted.ordinality]
         where v_holders[wanted.ordinality] = v_ids[wanted.ordinality]
         order by wanted.ordinality
         returning job_id, queue, priority, scheduled_at, unique_key

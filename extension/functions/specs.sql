@@ -110,13 +110,15 @@ begin
     end if;
     if v_spec.unique_by is not null then
         -- Nearly always there is nothing to check.
-        if unique_by is not null
-            and unique_by <> 'true'
-            and not (
-                unique_by - 'period' = '{}'
-                and jsonb_typeof(unique_by -> 'period') = 'number'
-                and (unique_by -> 'period')::numeric between 0.001 and 1000000)
-        then
+        if (
+            case jsonb_typeof(unique_by)
+                when 'boolean' then false
+                when 'object' then unique_by - 'period' <> '{}'
+                    or jsonb_typeof(unique_by -> 'period') is distinct from 'number'
+                    or (unique_by ->> 'period')::numeric not between 0.001 and 1000000
+                else unique_by is not null
+            end
+        ) then
             perform _eram_check_unique_by(unique_by);
         end if;
         if v_spec.unique_by = 'false' then

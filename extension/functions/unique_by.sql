@@ -78,7 +78,7 @@ begin
         perform _eram_check_keys('unique', unique_by, c_keys);
     end if;
 
-    if coalesce(unique_by -> 'period', 'null') <> 'null' then
+    if unique_by ? 'period' and unique_by -> 'period' <> 'null' then
         v_period := _eram_read_interval('period of unique', unique_by -> 'period');
         perform _eram_check_delay('period of unique', v_period);
         if v_period = interval '0' then
@@ -88,10 +88,10 @@ begin
                 hint = 'Leave it out for until the job ends.';
         end if;
     end if;
-    if coalesce(unique_by -> 'fields', 'null') <> 'null' then
+    if unique_by ? 'fields' and unique_by -> 'fields' <> 'null' then
         perform _eram_check_unique_list('fields', unique_by -> 'fields', _eram_unique_fields());
     end if;
-    if coalesce(unique_by -> 'keys', 'null') <> 'null' then
+    if unique_by ? 'keys' and unique_by -> 'keys' <> 'null' then
         perform _eram_check_unique_list('keys', unique_by -> 'keys', null);
         if unique_by ? 'fields'
             and not coalesce(nullif(unique_by -> 'fields', 'null') ? 'args', true)
@@ -102,7 +102,8 @@ begin
                 hint = 'Add "args" to the fields, or leave the keys out.';
         end if;
     end if;
-    if coalesce(unique_by -> 'on_conflict', 'null') <> 'null'
+    if unique_by ? 'on_conflict'
+        and unique_by -> 'on_conflict' <> 'null'
         and (
             jsonb_typeof(unique_by -> 'on_conflict') <> 'string'
             or unique_by ->> 'on_conflict' <> all (c_conflicts))

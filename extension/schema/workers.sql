@@ -43,14 +43,17 @@ create index eram_workers_living_idx on eram_workers (id) where ended_at is null
 
 
 create table eram_cancelled_runs (
-    worker bigint not null,
-    job_id bigint not null,
+    worker bigint  not null,
+    job_id bigint  not null,
+    run    integer not null,
 
-    constraint eram_cancelled_runs_pkey primary key (worker, job_id)
+    constraint eram_cancelled_runs_pkey primary key (worker, job_id, run)
 );
 
 comment on table eram_cancelled_runs is
     'Jobs cancelled while a worker ran them, until its heartbeat has told it.';
+comment on column eram_cancelled_runs.run is
+    'Which run of the job: one that was retried may be cancelled before it was told of the first.';
 
 -- What a fetch hands to a worker. A type of its own, so that the arguments of eram_fetch() may
 -- bear the names of what they mean.

@@ -327,7 +327,7 @@ def test_workers_that_ended_long_ago_go_too(conn, worker):
             now() - make_interval(days => days), 'died'
         from unnest('{6,8,30}'::integer[]) as days;
         insert into eram_cancelled_runs
-        select id, 1 from eram_workers where name <> 'w6';
+        select id, 1, 1 from eram_workers where name <> 'w6';
         """
     )
     run_prune(conn)

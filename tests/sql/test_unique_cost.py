@@ -67,8 +67,12 @@ def cpu_per_job(conn: psycopg.Connection, query: str) -> float:
 def test_the_cpu_of_a_unique_enqueue(conn, way, kind):
     query, unique = WAYS[way]
     queries = (query.format(""), query.format(unique.format(KINDS[kind])))
-    costs = [[cpu_per_job(conn, each) for each in queries] for _ in range(ROUNDS)]
-    plain, dear = (min(cost) for cost in zip(*costs, strict=True))
+    costs: list[list[float]] = []
+    plain, dear = 0.0, 1.0
+    # On a busy machine it takes longer until each has had a round to itself.
+    while dear > 2 * plain and len(costs) < 3 * ROUNDS:
+        costs += [[cpu_per_job(conn, each) for each in queries] for _ in range(ROUNDS)]
+        plain, dear = (min(cost) for cost in zip(*costs, strict=True))
     print(f"{way}, {kind}: {plain:.1f} µs plain, {dear:.1f} µs unique: {dear / plain:.2f} times")
     assert dear <= 2 * plain
 

@@ -247,6 +247,31 @@ def test_a_retry_waits_for_a_rival_and_takes_the_key_when_it_rolls_back(conn, co
     assert put(conn) == (first.id, True)
 
 
+@pytest.mark.parametrize("is_expired", [False, True], ids=["taken", "taken over"])
+@pytest.mark.parametrize("is_batch", [False, True], ids=["single", "batch"])
+def test_a_window_begins_when_the_wait_for_a_rival_is_over(conn, connect, is_expired, is_batch):
+    """However long the rival has kept it waiting before it rolled back."""
+    if is_expired:
+        put(conn, unique=HOUR)
+        pass_window(conn)
+    rival, session, threads = connect(), connect(), Threads()
+    rival.execute("begin")
+    assert put(rival, unique=HOUR).is_duplicate is False
+    jobs = [document(unique={"period": 1})]
+    jobs += [document(args={"n": 1}, unique={"period": 1})] if is_batch else []
+    said: list[Any] = []
+    threads.start(lambda: said.extend(put_all(session, *jobs)))
+    wait_for_lock_wait(conn, session)
+    value(conn, "select pg_sleep(1.1)")
+    rival.execute("rollback")
+    threads.join()
+    spec = rows(conn, "select * from eram_job_specs where job_id = %s", said[0].id)[0]
+    assert said[0].is_duplicate is False
+    assert (spec.unique_until - spec.inserted_at).total_seconds() > 0.5
+    held = "select job_id, expires_at from eram_unique_keys where key = %s"
+    assert rows(conn, held, spec.unique_key) == [(spec.job_id, spec.unique_until)]
+
+
 @each_kind
 def test_only_one_of_many_that_would_raise_gets_in(conn, connect, kind):
     sessions = [connect() for _ in range(8)]

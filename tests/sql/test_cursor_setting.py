@@ -1,0 +1,165 @@
+"""The fetch cursor is a setting: whatever it says, no job is lost."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from .cursor_helpers import LENGTH, advance
+from .helpers import (
+    enqueue,
+    enqueue_many,
+    fetch,
+    fetch_late,
+    read_cursor,
+    start_worker,
+    wait_until,
+    write_cursor,
+)
+
+
+@pytest.mark.parametrize("ahead", [1, 3600, 10**7])
+def test_a_clock_set_back_drops_the_cursor(conn, worker, ahead):
+    """As if everything had been read up to a time that is still to come."""
+    advance(conn, worker)
+    cursor = read_cursor(conn)
+    for spans in (range(6, 26), range(46, 66), range(86, 106)):
+        for place in spans:
+            cursor[place] += ahead * 1_000_000
+    job_id = enqueue(conn)
+    write_cursor(conn, cursor)
+    assert [job.id for job in fetch(conn, worker)] == [job_id]
+
+
+@pytest.mark.parametrize("place", [1, 2, 4])
+def test_a_sweep_in_the_future_drops_the_cursor(conn, worker, place):
+    advance(conn, worker)
+    cursor = read_cursor(conn)
+    cursor[place] += 10**12
+    job_id = enqueue(conn)
+    write_cursor(conn, cursor)
+    assert [job.id for job in fetch(conn, worker)] == [job_id]
+
+
+def test_a_full_scan_finds_what_a_wrong_cursor_hides(conn, worker):
+    """The net under the net: once a minute, everything is read from the front."""
+    advance(conn, worker)
+    job_id = enqueue(conn)
+    wait_until(lambda: fetch(conn, worker), "the job is claimed")
+    # Back it goes, behind every cursor: what must never happen.
+    conn.execute(
+        """
+        with gone as (delete from eram_running_jobs where job_id = %s returning *)
+        insert into eram_queued_jobs (job_id, scheduled_at, run, attempt, lane, queue)
+        select job_id, timestamptz '2020-01-01 00:00:00Z', run, attempt, lane, queue from gone
+        """,
+        [job_id],
+    )
+    conn.execute("update eram_job_specs set inserted_at = '2020-01-01 00:00:00Z'")
+    assert fetch(conn, worker) == []
+    cursor = read_cursor(conn)
+    cursor[4] -= 61_000_000
+    write_cursor(conn, cursor)
+    assert [job.id for job in fetch(conn, worker)] == [job_id]
+
+
+GARBAGE = [
+    "",
+    " ",
+    "null",
+    "{}",
+    "{1}",
+    "garbage",
+    "{" + ",".join(["0"] * (LENGTH - 1)) + "}",
+    "{" + ",".join(["0"] * (LENGTH + 1)) + "}",
+    "{" + ",".join(["0"] * LENGTH) + "}",
+    "{" + ",".join(["x"] * LENGTH) + "}",
+    "{" + ",".join(["-1"] * LENGTH) + "}",
+    "{" + ",".join(["1.5"] * LENGTH) + "}",
+    "{" + ",".join(["null"] * LENGTH) + "}",
+    "{" + ",".join(["9" * 18] * LENGTH) + "}",
+    "{" + ",".join(["9" * 30] * LENGTH) + "}",
+    "{" + ",".join(["1"] * 63 + ["{1}"] * 63) + "}",
+    "{{" + ",".join(["0"] * LENGTH) + "}}",
+    "[0:125]={" + ",".join(["0"] * LENGTH) + "}",
+    "{" + ",".join(["0"] * LENGTH) + "}\n",
+    "{" + ", ".join(["0"] * LENGTH) + "}",
+    "{" + "0," * 100_000 + "0}",
+    "'; drop table eram_job_specs; --",
+    "🦀" * 1000,
+]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=lambda text: repr(text[:12]))
+def test_a_garbage_setting_is_dropped(conn, worker, garbage):
+    advance(conn, worker)
+    job_id = enqueue(conn)
+    write_cursor(conn, garbage)
+    assert [job.id for job in fetch(conn, worker)] == [job_id]
+    assert len(read_cursor(conn)) == LENGTH
+
+
+@pytest.mark.parametrize(
+    ("place", "number"),
+    [(3, 10**18 - 1), (5, 10**18 - 1), (0, 10**18 - 1), (0, -1), (0, -5), (3, 10**17), (5, 10**16)],
+)
+def test_one_absurd_number_in_a_setting_neither_raises_nor_hides_a_job(conn, worker, place, number):
+    """A mark from another cluster, or a scan that is said to have cost a thousand years."""
+    advance(conn, worker)
+    cursor = read_cursor(conn)
+    cursor[place] = number
+    write_cursor(conn, cursor)
+    job_id = enqueue(conn)
+    assert [job.id for job in fetch_late(conn, worker)] == [job_id]
+
+
+@pytest.mark.parametrize(("place", "cost_place"), [(4, 5), (2, 3)])
+def test_a_cost_that_cannot_be_true_does_not_switch_a_scan_off(conn, worker, place, cost_place):
+    """A scan that is said to have taken longer than the time since it began never was."""
+    advance(conn, worker)
+    cursor = read_cursor(conn)
+    cursor[cost_place] = 10**15
+    cursor[place] -= 10 * 60 * 1_000_000
+    write_cursor(conn, cursor)
+    fetch(conn, worker)
+    after = read_cursor(conn)
+    assert after[place] > cursor[place] or after[cost_place] < 10**15
+
+
+def test_random_settings_never_raise_and_never_lose_a_job_for_long(conn, worker):
+    """Numbers at random in the right form. What they hide comes with the next full scan."""
+    rnd = random.Random(7)
+    for _ in range(150):
+        advance_by = [
+            rnd.choice([0, 1, 10**6, 10**15, 10**18 - 1, rnd.randrange(10**18)])
+            for _ in range(LENGTH)
+        ]
+        # Costs are another test's matter.
+        advance_by[3] = advance_by[5] = rnd.randrange(10**6)
+        write_cursor(conn, advance_by)
+        job_id = enqueue(conn, priority=rnd.randint(0, 9))
+        found = fetch(conn, worker)
+        if not found:
+            cursor = read_cursor(conn)
+            cursor[4], cursor[5] = 0, 0
+            write_cursor(conn, cursor)
+            found = fetch(conn, worker)
+        assert [job.id for job in found] == [job_id]
+
+
+def test_discard_all_costs_nothing_but_a_full_scan(conn, connect):
+    session = connect()
+    worker = start_worker(conn)
+    advance(session, worker)
+    job_id = enqueue(conn)
+    session.execute("discard all")
+    assert [job.id for job in fetch(session, worker)] == [job_id]
+
+
+def test_another_client_of_a_pooled_session_can_use_its_cursor(conn, connect):
+    session = connect()
+    first, second = start_worker(conn), start_worker(conn)
+    ids = enqueue_many(conn, 10)
+    claimed = [fetch(session, [first, second][n % 2], 1)[0].id for n in range(10)]
+    assert claimed == ids
