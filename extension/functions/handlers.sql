@@ -42,8 +42,8 @@ declare
 begin
     v_row.name := handler;
     v_row.queue := v_options ->> 'queue';
-    v_row.priority := v_options ->> 'priority';
-    v_row.max_attempts := v_options ->> 'max_attempts';
+    v_row.priority := (v_options -> 'priority')::integer;
+    v_row.max_attempts := (v_options -> 'max_attempts')::integer;
     v_row.meta := v_options -> 'meta';
     v_row.backoff := v_options -> 'backoff';
     v_row.unique_by := v_options -> 'unique';

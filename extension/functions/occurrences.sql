@@ -46,6 +46,23 @@ as $$
                 'YYYY-MM-DD"T"HH24:MI:SS"Z"')));
 $$;
 
+-- A unique key may be in the hands of a transaction that stays open: the entry is due again then,
+-- for a tick waits for nobody.
+create or replace function _eram_enqueue_occurrence(entry eram_schedules, occurrence timestamptz)
+    returns bigint
+    language plpgsql
+    volatile
+    set search_path from current
+    set lock_timeout to '10ms'
+as $$
+declare
+    v_inserted record;
+begin
+    v_inserted := _eram_insert_job(_eram_read_spec(_eram_scheduled_job(entry, occurrence)));
+    return v_inserted.id;
+end;
+$$;
+
 create or replace function _eram_carry_out(
     entry          eram_schedules,
     occurrences    timestamptz[],
@@ -67,9 +84,7 @@ begin
                 if entry.allows_overlap
                     or not _eram_is_unfinished(coalesce(job_id, entry.last_job_id))
                 then
-                    select inserted.id into job_id
-                    from _eram_insert_job(
-                        _eram_read_spec(_eram_scheduled_job(entry, v_occurrence))) as inserted;
+                    job_id := _eram_enqueue_occurrence(entry, v_occurrence);
                 end if;
             end loop;
         when 'prune' then

@@ -36,18 +36,18 @@ begin
 end;
 $$;
 
--- Not at once, because whoever enqueues may be taking one over.
-create or replace function _eram_prune_keys()
-    returns void
+-- Not at once, because whoever enqueues may be taking one over. Returns how many were removed.
+create or replace function _eram_prune_keys(max_count integer)
+    returns integer
     language plpgsql
     volatile
     set search_path from current
+    set plan_cache_mode to force_generic_plan
     set enable_seqscan to off
     set enable_bitmapscan to off
 as $$
 declare
     c_max_age constant interval := interval '1 minute';
-    c_most    constant integer  := 10000;
     v_keys    bytea[];
 begin
     v_keys := array(
@@ -55,11 +55,12 @@ begin
         from eram_unique_keys as keys
         where keys.expires_at < clock_timestamp() - c_max_age
         order by keys.expires_at
-        limit c_most
+        limit max_count
         for update skip locked
     );
     delete from eram_unique_keys as keys
     where keys.key = any (v_keys);
+    return cardinality(v_keys);
 end;
 $$;
 
@@ -78,6 +79,7 @@ create or replace function _eram_prune(
 as $$
 declare
     c_slice     constant integer := 1000;
+    c_keys      constant integer := 10000;
     c_states    constant text[]  := '{completed,cancelled,discarded}';
     v_now       timestamptz      := clock_timestamp();
     v_cursor    record;
@@ -89,11 +91,12 @@ declare
     v_cutoffs   timestamptz[];
     v_general   timestamptz[];
     v_slice     record;
+    v_more_keys boolean;
 begin
     pruned_count := 0;
     is_partial := false;
     perform _eram_prune_workers();
-    perform _eram_prune_keys();
+    v_more_keys := _eram_prune_keys(c_keys) >= c_keys;
 
     if budget is not null then
         select * into v_cursor
@@ -162,6 +165,7 @@ begin
             exit when is_partial or v_slice.is_last;
         end loop;
     end loop;
+    is_partial := is_partial or v_more_keys;
 
     if budget is not null then
         perform set_config(

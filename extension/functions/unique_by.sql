@@ -148,15 +148,22 @@ declare
     v_fields jsonb            := nullif(spec.unique_by -> 'fields', 'null');
     v_keys   jsonb            := nullif(spec.unique_by -> 'keys', 'null');
     v_args   jsonb            := spec.args;
+    v_key    text;
     v_parts  jsonb;
 begin
     if v_keys is not null then
+        -- In arrays, so that these keys are never taken for all of args, nor a null for no value.
         v_args := '{}';
         for i in 0..jsonb_array_length(v_keys) - 1 loop
-            if spec.args ? (v_keys ->> i) then
-                v_args := v_args || jsonb_build_object(v_keys ->> i, spec.args -> (v_keys ->> i));
-            end if;
+            v_key := v_keys ->> i;
+            v_args := v_args || jsonb_build_object(
+                v_key,
+                case
+                    when spec.args ? v_key then jsonb_build_array(spec.args -> v_key)
+                    else '[]'
+                end);
         end loop;
+        v_args := jsonb_build_array(v_args);
     end if;
 
     if v_fields is null then

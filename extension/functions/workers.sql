@@ -142,9 +142,10 @@ comment on function eram_start_worker is
     'the worker''s id.';
 
 create or replace function eram_heartbeat(
-    worker            bigint,
-    out is_alive      boolean,
-    out cancelled_ids bigint[]
+    worker             bigint,
+    out is_alive       boolean,
+    out cancelled_ids  bigint[],
+    out cancelled_runs integer[]
 )
     language plpgsql
     volatile
@@ -165,6 +166,7 @@ begin
 
     is_alive := v_worker.id is not null and v_worker.ended_at is null;
     cancelled_ids := '{}';
+    cancelled_runs := '{}';
     if not is_alive then
         return;
     end if;
@@ -193,29 +195,24 @@ begin
         is_alive := found;
     end if;
 
-    -- What was cancelled and is running here again was retried since.
     with told as (
         delete from eram_cancelled_runs as cancelled
         where cancelled.worker = v_worker.id
-        returning cancelled.job_id
+        returning cancelled.job_id, cancelled.run
     )
-    select coalesce(array_agg(told.job_id order by told.job_id), '{}')
-    into cancelled_ids
-    from told
-    where not exists (
-        select
-        from eram_running_jobs as running
-        where
-            running.job_id = told.job_id
-            and running.worker = v_worker.id
-    );
+    select
+        coalesce(array_agg(told.job_id order by told.job_id, told.run), '{}'),
+        coalesce(array_agg(told.run order by told.job_id, told.run), '{}')
+    into cancelled_ids, cancelled_runs
+    from told;
 end;
 $$;
 
 comment on function eram_heartbeat is
     'Say that a worker lives, and take its lock back if it was lost; call it at least every 15 '
     'seconds. is_alive is false when the worker was declared dead or never was: register anew. '
-    'cancelled_ids are the jobs it ran that were cancelled since the last call.';
+    'cancelled_ids are the jobs it ran that were cancelled since the last call, cancelled_runs which '
+    'run of each: the worker may run it again by now, because it was retried.';
 
 create or replace function eram_stop_worker(worker bigint)
     returns bigint

@@ -37,7 +37,7 @@ class Maintenance:
         queues: the queues of the worker.
         ticks: whether to tick as well.
         declarations: what handlers declare.
-        on_cancelled: called with the ids of jobs that were cancelled.
+        on_cancelled: called with the runs of jobs that were cancelled, as (id, run).
         on_renewed: called when the worker was registered anew.
     """
 
@@ -49,7 +49,7 @@ class Maintenance:
         queues: Sequence[str],
         ticks: bool,
         declarations: Declarations,
-        on_cancelled: Callable[[list[int]], None],
+        on_cancelled: Callable[[list[tuple[int, int]]], None],
         on_renewed: Callable[[], None],
     ) -> None:
         self._name = name
@@ -136,17 +136,15 @@ class Maintenance:
         if self._is_leaving and not self._is_busy:
             conn.execute(_sql.STOP_WORKER, (self._worker_id,))
             return None
-        is_alive, cancelled_ids = conn.execute(_sql.HEARTBEAT, (self._worker_id,)).fetchone() or (
-            False,
-            [],
-        )
+        row = conn.execute(_sql.HEARTBEAT, (self._worker_id,)).fetchone()
+        is_alive, cancelled_ids, cancelled_runs = row or (False, [], [])
         if self._is_dead or not is_alive:
             logger.warning("worker %s was taken for dead and registers anew", self._worker_id)
             self._register(session)
             self._is_dead = False
             self._on_renewed()
         if cancelled_ids:
-            self._on_cancelled(cancelled_ids)
+            self._on_cancelled(list(zip(cancelled_ids, cancelled_runs, strict=True)))
         pause = jittered(BEAT_SECONDS)
         if self._ticker is not None:
             pause = self._ticker.tick(session, pause=pause)

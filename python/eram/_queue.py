@@ -77,7 +77,7 @@ class QueueRunner:
         self._in_hand: set[Job] = set()
         self._deadlines = Deadlines(self._in_hand)
         self._finished: deque[Outcome] = deque()
-        self._cancelled_ids: deque[int] = deque()
+        self._cancelled: deque[tuple[int, int]] = deque()
         self._reporter = _report.Reporter(notifier)
         self._rate = Rate(AHEAD_SECONDS)
         self._surplus_since: float | None = None
@@ -115,9 +115,9 @@ class QueueRunner:
         """How many jobs are in hand."""
         return len(self._in_hand)
 
-    def cancel(self, ids: list[int]) -> None:
-        """Let jobs know that they were cancelled."""
-        self._cancelled_ids.extend(ids)
+    def cancel(self, runs: list[tuple[int, int]]) -> None:
+        """Let runs of jobs, as (id, run), know that they were cancelled."""
+        self._cancelled.extend(runs)
         self._sleeper.ring()
 
     def look(self) -> None:
@@ -207,7 +207,7 @@ class QueueRunner:
             logger.warning("queue %s released %s jobs that it never saw", self._queue, len(ids))
 
     def _has_work(self) -> bool:
-        return bool(self._finished or self._cancelled_ids)
+        return bool(self._finished or self._cancelled)
 
     def _has_news(self) -> bool:
         is_renewed = self._registration.worker_id != self._worker_id
@@ -287,12 +287,12 @@ class QueueRunner:
         self._in_hand.difference_update(self._pool.take_back(self._pool.buffered))
 
     def _mark_cancelled(self) -> None:
-        if not self._cancelled_ids:
+        if not self._cancelled:
             return
-        ids = set()
-        while self._cancelled_ids:
-            ids.add(self._cancelled_ids.popleft())
-        for job in [job for job in self._in_hand if job.id in ids]:
+        runs = set()
+        while self._cancelled:
+            runs.add(self._cancelled.popleft())
+        for job in [job for job in self._in_hand if (job.id, job.run) in runs]:
             if self._pool.take_back_one(job):
                 self._in_hand.discard(job)
             else:

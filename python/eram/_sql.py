@@ -9,7 +9,9 @@ from psycopg import sql
 ENQUEUE_JOBS: LiteralString = "select id, is_duplicate from eram_enqueue_jobs(%s::jsonb)"
 
 START_WORKER: LiteralString = "select eram_start_worker(%s::text, %s::text[], %s::integer)"
-HEARTBEAT: LiteralString = "select is_alive, cancelled_ids from eram_heartbeat(%s::bigint)"
+HEARTBEAT: LiteralString = (
+    "select is_alive, cancelled_ids, cancelled_runs from eram_heartbeat(%s::bigint)"
+)
 STOP_WORKER: LiteralString = "select eram_stop_worker(%s::bigint)"
 # All in one call, in the order given; a list of objects with the arguments' names.
 REGISTER_HANDLERS: LiteralString = (

@@ -165,9 +165,9 @@ class Worker:
             self._notifier.close()
             self._maintenance.leave()
 
-    def _cancel(self, ids: list[int]) -> None:
+    def _cancel(self, runs: list[tuple[int, int]]) -> None:
         for runner in self._runners:
-            runner.cancel(ids)
+            runner.cancel(runs)
 
     def _look(self) -> None:
         for runner in self._runners:

@@ -121,7 +121,7 @@ def test_a_late_finish_of_the_run_before_is_not_accepted(conn, worker):
     again = fetch_late(conn, worker)
     assert complete(conn, jobs) == []
     # The worker holds it anew: it must not take the old cancel for one of this run.
-    assert value(conn, "select cancelled_ids from eram_heartbeat(%s)", worker) == []
+    assert value(conn, "select cancelled_runs from eram_heartbeat(%s)", worker) == [1]
     assert complete(conn, again) == [job_id]
 
 

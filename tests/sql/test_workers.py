@@ -91,21 +91,19 @@ def test_a_heartbeat_from_another_session_while_the_first_lives(conn, connect, w
     assert value(conn, HELD, worker) == 1
 
 
-def test_cancelled_ids_are_reported_once_and_not_when_the_job_runs_here_again(conn, worker):
+def test_cancelled_runs_are_told_once_each(conn, worker):
     first, second = enqueue(conn), enqueue(conn)
     fetch(conn, worker)
     conn.execute("select eram_cancel_job(%s), eram_cancel_job(%s)", [second, first])
-    # As a retry of a cancelled job would have it: one of them runs here again.
-    conn.execute(
-        """
-        with gone as (delete from eram_finished_jobs where job_id = %s returning *)
-        insert into eram_running_jobs (job_id, worker, attempted_at, run, attempt, lane, queue)
-        select job_id, worker, now(), run + 1, attempt + 1, 1, queue from gone
-        """,
-        [first],
-    )
-    assert value(conn, "select cancelled_ids from eram_heartbeat(%s)", worker) == [second]
-    assert value(conn, "select cancelled_ids from eram_heartbeat(%s)", worker) == []
+    # Retried, claimed and cancelled again before the worker was told of the first time.
+    conn.execute("select eram_retry_job(%s)", [first])
+    fetch_late(conn, worker)
+    conn.execute("select eram_cancel_job(%s)", [first])
+    told = row(conn, "select * from eram_heartbeat(%s)", worker)
+    assert told.cancelled_ids == [first, first, second]
+    assert told.cancelled_runs == [1, 2, 1]
+    told = row(conn, "select * from eram_heartbeat(%s)", worker)
+    assert (told.cancelled_ids, told.cancelled_runs) == ([], [])
 
 
 def test_a_worker_that_stops_releases_what_it_holds(conn, worker):
