@@ -126,7 +126,7 @@ as $$
     select
         'unique job without its key',
         places.job_id,
-        coalesce(format('it is that of job %s', keys.job_id), 'nobody has it')
+        coalesce('it is that of job ' || keys.job_id, 'nobody has it')
     from places
     join eram_job_specs as specs on specs.job_id = places.job_id
     left join eram_unique_keys as keys on keys.key = places.unique_key

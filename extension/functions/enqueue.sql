@@ -133,6 +133,7 @@ declare
     v_job       jsonb;
     v_number    bigint           := 0;
     v_spec      eram_job_specs;
+    v_checked   jsonb;
     v_specs     eram_job_specs[] := '{}';
     v_is_unique boolean          := false;
     v_hint      text;
@@ -152,7 +153,8 @@ begin
     begin
         for v_job in select value from jsonb_array_elements(v_jobs) loop
             v_number := v_number + 1;
-            v_spec := _eram_read_spec(v_job);
+            v_spec := _eram_read_spec(v_job, v_checked);
+            v_checked := v_spec.unique_by;
             v_specs := array_append(v_specs, v_spec);
             v_is_unique := v_is_unique or v_spec.unique_key is not null;
         end loop;

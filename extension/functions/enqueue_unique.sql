@@ -11,20 +11,21 @@ create or replace function _eram_insert_unique_jobs(specs eram_job_specs[])
 as $$
 #variable_conflict use_column
 declare
-    c_wait     constant interval := interval '1 millisecond';
-    v_specs    eram_job_specs[] := specs;
-    v_count    integer          := cardinality(specs);
-    v_ids      bigint[];
-    v_holders  bigint[];
-    v_until    timestamptz[];
-    v_key      record;
-    v_id       bigint;
-    v_period   interval;
-    v_settled  record;
-    v_number   integer;
-    v_spec     eram_job_specs;
-    v_latest   eram_job_specs;
-    v_now      timestamptz;
+    c_wait      constant interval := interval '1 millisecond';
+    v_specs     eram_job_specs[]  := specs;
+    v_count     integer           := cardinality(specs);
+    v_ids       bigint[];
+    v_holders   bigint[];
+    v_until     timestamptz[];
+    v_key       record;
+    v_unique_by jsonb;
+    v_period    interval;
+    v_id        bigint;
+    v_settled   record;
+    v_number    integer;
+    v_spec      eram_job_specs;
+    v_latest    eram_job_specs;
+    v_now       timestamptz;
 begin
     perform pg_current_xact_id();
 
@@ -41,18 +42,18 @@ begin
             min(wanted.ordinality)::integer as first,
             array_agg(wanted.ordinality::integer) as numbers,
             max(wanted.ordinality)
-                filter (where wanted.unique_by ->> 'on_conflict' = 'replace')::integer as last,
-            bool_or(wanted.unique_by ? 'period') as has_period
+                filter (where wanted.unique_by ->> 'on_conflict' = 'replace')::integer as last
         from unnest(v_specs) with ordinality as wanted
         where wanted.unique_key is not null
         group by wanted.unique_key
         order by wanted.unique_key
     loop
+        if v_unique_by is distinct from v_specs[v_key.first].unique_by then
+            v_unique_by := v_specs[v_key.first].unique_by;
+            v_period := _eram_unique_period(v_unique_by);
+        end if;
         v_id := v_ids[v_key.first];
         v_now := clock_timestamp();
-        v_period := case
-            when v_key.has_period then _eram_unique_period(v_specs[v_key.first].unique_by)
-        end;
 
         insert into eram_unique_keys (key, job_id, expires_at)
         values (v_key.key, v_id, v_now + v_period)

@@ -2,7 +2,8 @@
 -- result is a row of eram_job_specs as wanted: scheduled_at null means at once.
 
 -- The one place where a job is made of its parts: validates, and fills in what was left out.
--- Null is the default of the handler, else of the queue, else eram's.
+-- Null is the default of the handler, else of the queue, else eram's. What is said of uniqueness is
+-- not checked again if it is the same as what has been checked.
 create or replace function _eram_make_spec(
     handler      text,
     args         jsonb,
@@ -15,7 +16,8 @@ create or replace function _eram_make_spec(
     meta         jsonb,
     backoff      jsonb,
     timeout      interval,
-    unique_by    jsonb
+    unique_by    jsonb,
+    checked      jsonb default null
 )
     returns eram_job_specs
     language plpgsql
@@ -110,15 +112,16 @@ begin
     end if;
     if v_spec.unique_by is not null then
         -- Nearly always there is nothing to check.
-        if (
-            case jsonb_typeof(unique_by)
-                when 'boolean' then false
-                when 'object' then unique_by - 'period' <> '{}'
-                    or jsonb_typeof(unique_by -> 'period') is distinct from 'number'
-                    or (unique_by ->> 'period')::numeric not between 0.001 and 1000000
-                else unique_by is not null
-            end
-        ) then
+        if unique_by is distinct from checked
+            and (
+                case jsonb_typeof(unique_by)
+                    when 'boolean' then false
+                    when 'object' then unique_by - 'period' <> '{}'
+                        or jsonb_typeof(unique_by -> 'period') is distinct from 'number'
+                        or (unique_by ->> 'period')::numeric not between 0.001 and 1000000
+                    else unique_by is not null
+                end)
+        then
             perform _eram_check_unique_by(unique_by);
         end if;
         if v_spec.unique_by = 'false' then
@@ -174,7 +177,7 @@ begin
 end;
 $$;
 
-create or replace function _eram_read_spec(job jsonb)
+create or replace function _eram_read_spec(job jsonb, checked jsonb default null)
     returns eram_job_specs
     language plpgsql
     volatile
@@ -228,6 +231,7 @@ begin
         timeout => case
             when v_job ? 'timeout' then _eram_read_interval('timeout', v_job -> 'timeout')
         end,
-        unique_by => nullif(v_job -> 'unique', 'null'));
+        unique_by => nullif(v_job -> 'unique', 'null'),
+        checked => checked);
 end;
 $$;

@@ -140,7 +140,7 @@ $$;
 create or replace function _eram_unique_key(spec eram_job_specs)
     returns bytea
     language plpgsql
-    immutable
+    stable
     set search_path from current
 as $$
 declare
@@ -175,6 +175,11 @@ begin
             case when v_fields ? 'args' then v_args end,
             case when v_fields ? 'meta' then spec.meta end);
     end if;
-    return substr(sha256(convert_to(v_parts::text, 'UTF8')), 1, c_length);
+    return substr(
+        sha256(convert_to(
+            v_parts::text,
+            -- Its bytes may be no characters at all.
+            case getdatabaseencoding() when 'SQL_ASCII' then 'SQL_ASCII' else 'UTF8' end)),
+        1, c_length);
 end;
 $$;

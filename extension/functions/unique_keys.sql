@@ -46,20 +46,35 @@ begin
             return;
         end if;
 
+        -- This may wait for another who takes the key over. If he does, his row must not stay locked
+        -- by us, for that would hold up the end of his job: hence the block.
+        begin
+            perform
+            from eram_unique_keys as unique_keys
+            where
+                unique_keys.key = v_key
+                and (unique_keys.job_id = id or unique_keys.expires_at <= v_now)
+            for update;
+
+            if not found then
+                raise exception using
+                    errcode = 'no_data_found',
+                    message = 'another was quicker',
+                    hint = 'This is dealt with below.';
+            end if;
+        exception
+            when no_data_found then
+                continue;
+        end;
+
+        holder := id;
+        expires_at := clock_timestamp() + period;
         update eram_unique_keys as unique_keys
         set
-            job_id = id,
-            expires_at = v_now + period
-        where
-            unique_keys.key = v_key
-            and (unique_keys.job_id = id or unique_keys.expires_at <= v_now);
-
-        -- Else another was quicker.
-        if found then
-            holder := id;
-            expires_at := v_now + period;
-            return;
-        end if;
+            job_id = holder,
+            expires_at = _eram_settle_key.expires_at
+        where unique_keys.key = v_key;
+        return;
     end loop;
 
     raise exception using

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import random
+from typing import Any
 
 import psycopg
 import pytest
@@ -156,7 +157,8 @@ def test_all_ways_agree_on_the_key(conn, unique):
     note(value(conn, "select id from eram_enqueue_jobs(%s)", Jsonb([job])))
     note(value(conn, "select id from eram_enqueue_jobs(%s)", Jsonb(job)))
     note(eram.enqueue(conn, "app:run", args, unique=unique, **options).id)
-    note(eram.enqueue_many(conn, [job])[0].id)
+    new: Any = job
+    note(eram.enqueue_many(conn, [new])[0].id)
     assert len(keys) == 1
     assert None not in keys
 
@@ -170,7 +172,7 @@ def test_raise_names_the_job_and_changes_nothing(conn):
         with pytest.raises(errors.UniqueViolation) as caught:
             value(conn, "select count(*) from eram_enqueue_jobs(%s)", Jsonb(jobs))
         diag = caught.value.diag
-        assert str(first.id) in diag.message_detail
+        assert str(first.id) in (diag.message_detail or "")
         assert diag.message_hint
         assert diag.sqlstate == "23505"
         assert contents(conn) == before
@@ -189,7 +191,7 @@ def test_raise_within_a_window_after_the_end(conn):
     unique = {**HOUR, "on_conflict": "raise"}
     with pytest.raises(errors.UniqueViolation) as caught:
         put(conn, unique=unique)
-    assert str(first.id) in caught.value.diag.message_detail
+    assert str(first.id) in (caught.value.diag.message_detail or "")
     pass_window(conn)
     assert put(conn, unique=unique).is_duplicate is False
 

@@ -64,7 +64,10 @@ class Producer:
                 self.conn.execute("rollback")
                 self.failures += 1
                 continue
-            self.said += [Said(key, *one, commits) for key, one in zip(keys, found, strict=True)]
+            self.said += [
+                Said(key, one.id, one.is_duplicate, commits)
+                for key, one in zip(keys, found, strict=True)
+            ]
             return
         pytest.fail("200 serialization failures in a row")
 

@@ -92,7 +92,7 @@ def test_the_hint_names_the_right_word(shared, bad, hint):
     for query in (WAYS["document"], WAYS["register"]):
         with pytest.raises(INVALID) as caught:
             shared.execute(query, [Jsonb(bad)])
-        assert hint in caught.value.diag.message_hint
+        assert hint in (caught.value.diag.message_hint or "")
 
 
 def test_a_huge_word_is_cut_in_the_message(shared):

@@ -57,7 +57,7 @@ def test_a_session_may_hold_several_workers(conn):
 
 
 def test_a_heartbeat_says_alive(conn, worker):
-    assert tuple(row(conn, "select * from eram_heartbeat(%s)", worker)) == (True, [])
+    assert tuple(row(conn, "select * from eram_heartbeat(%s)", worker)) == (True, [], [])
 
 
 def test_heartbeats_write_only_now_and_then(conn, worker):
