@@ -152,18 +152,15 @@ declare
     v_parts  jsonb;
 begin
     if v_keys is not null then
-        -- In arrays, so that these keys are never taken for all of args, nor a null for no value.
         v_args := '{}';
         for i in 0..jsonb_array_length(v_keys) - 1 loop
             v_key := v_keys ->> i;
-            v_args := v_args || jsonb_build_object(
-                v_key,
-                case
-                    when spec.args ? v_key then jsonb_build_array(spec.args -> v_key)
-                    else '[]'
-                end);
+            if spec.args ? v_key then
+                v_args := v_args || jsonb_build_object(v_key, spec.args -> v_key);
+            end if;
         end loop;
-        v_args := jsonb_build_array(v_args);
+        -- So that they are never taken for all of args.
+        v_args := jsonb_build_array(v_args, jsonb_array_length(v_keys));
     end if;
 
     if v_fields is null then
