@@ -160,16 +160,30 @@ begin
     end if;
     perform _eram_lock_handlers();
 
-    -- What an administrator has set for a former name holds for the new one.
-    select handlers.overrides into v_overrides
-    from eram_handlers as handlers
-    where handlers.name = any (v_handler || v_aliases) and handlers.overrides <> '{}'
-    order by
-        handlers.name <> v_handler,
-        handlers.name
-    limit 1;
+    -- What an administrator has set for another name of it holds for this one, there and back.
+    v_overrides := '{}';
+    for v_alias in
+        select handlers.name
+        from eram_handlers as handlers
+        where
+            handlers.name = any (v_handler || v_aliases)
+            or handlers.name = (
+                select mine.alias_of
+                from eram_handlers as mine
+                where mine.name = v_handler
+            )
+        order by
+            handlers.name = v_handler,
+            handlers.name
+    loop
+        v_overrides := v_overrides || (
+            select handlers.overrides
+            from eram_handlers as handlers
+            where handlers.name = v_alias
+        );
+    end loop;
 
-    perform _eram_store_handler(v_handler, v_declared, coalesce(v_overrides, '{}'));
+    perform _eram_store_handler(v_handler, v_declared, v_overrides);
     update eram_handlers as handlers
     set registered_at = clock_timestamp()
     where handlers.name = v_handler;

@@ -26,6 +26,21 @@ declare
     v_now   timestamptz;
 begin
     for i in 1..c_tries loop
+        -- First its own, for an old snapshot may show a key beside it that was given up since.
+        update eram_unique_keys as unique_keys
+        set expires_at = clock_timestamp() + period
+        where
+            unique_keys.key = v_key
+            and unique_keys.job_id = id
+        returning
+            unique_keys.job_id,
+            unique_keys.expires_at
+        into holder, expires_at;
+
+        if found then
+            return;
+        end if;
+
         select
             unique_keys.job_id,
             unique_keys.expires_at
@@ -42,7 +57,7 @@ begin
         end if;
 
         v_now := clock_timestamp();
-        if holder <> id and (expires_at is null or expires_at > v_now) then
+        if expires_at is null or expires_at > v_now then
             return;
         end if;
 
@@ -53,7 +68,7 @@ begin
             from eram_unique_keys as unique_keys
             where
                 unique_keys.key = v_key
-                and (unique_keys.job_id = id or unique_keys.expires_at <= v_now)
+                and unique_keys.expires_at <= v_now
             for update;
 
             if not found then
@@ -73,7 +88,9 @@ begin
         set
             job_id = holder,
             expires_at = _eram_settle_key.expires_at
-        where unique_keys.key = v_key;
+        where
+            unique_keys.key = v_key
+            and unique_keys.expires_at <= v_now;
         return;
     end loop;
 
