@@ -111,6 +111,23 @@ def test_an_override_goes_with_the_handler_to_its_new_name(conn):
     assert stored(conn, "app:old") == "app:new"
 
 
+def test_an_override_comes_back_when_a_deployment_is_rolled_back(conn):
+    conn.execute("select eram_set_handler('app:old', '{\"max_attempts\": 3}')")
+    register(conn, "app:new", "app:old")
+    conn.execute('select eram_set_handler(\'app:new\', \'{"max_attempts": 3, "queue": "slow"}\')')
+    register(conn, "app:old")
+    overrides = "select overrides from eram_handlers where name = 'app:old'"
+    assert value(conn, overrides) == {"max_attempts": 3, "queue": "slow"}
+
+
+def test_overrides_of_both_names_are_joined(conn):
+    conn.execute('select eram_set_handler(\'app:old\', \'{"max_attempts": 3, "queue": "old"}\')')
+    conn.execute("select eram_set_handler('app:new', '{\"queue\": \"new\"}')")
+    register(conn, "app:new", "app:old")
+    overrides = "select overrides from eram_handlers where name = 'app:new'"
+    assert value(conn, overrides) == {"max_attempts": 3, "queue": "new"}
+
+
 def test_an_alias_that_is_registered_itself_is_a_handler_again(conn):
     """As in a deployment that is taken back."""
     register(conn, "app:new", "app:old", priority=3)

@@ -135,6 +135,23 @@ def test_a_batch_ends_when_its_time_is_over(conn, worker):
     assert rows(conn, step) == [(0, False)]
 
 
+def test_windows_that_are_over_are_removed(conn):
+    """Some time after, for someone may be taking one over; and until there are no more."""
+    conn.execute(
+        """
+        insert into eram_unique_keys
+        select convert_to(n::text, 'UTF8'), n, clock_timestamp() - interval '2 minutes'
+        from generate_series(1, 15000) as n
+        """
+    )
+    conn.execute("insert into eram_unique_keys values ('x', 1, clock_timestamp())")
+    left = "select count(*) from eram_unique_keys"
+    assert run_prune(conn).is_partial
+    assert value(conn, left) == 5001
+    assert not run_prune(conn).is_partial
+    assert value(conn, left) == 1
+
+
 def test_the_most_overdue_queue_goes_first(conn, worker):
     """Otherwise a queue that is late in the alphabet could wait for ever."""
     newer = completed_many(conn, worker, 5, queue="a")

@@ -37,6 +37,24 @@ def test_what_another_ticker_is_at_is_passed_over(ticker, connect):
     assert value(second, JOB_COUNT) == 1
 
 
+def test_a_key_in_an_open_transaction_holds_up_no_tick(ticker, connect):
+    """The entry is due again, and done once the producer has made up its mind."""
+    producer = connect(autocommit=False)
+    schedule(ticker, "unique", handler="app:one", options={"unique": True})
+    schedule(ticker, "plain", handler="app:two")
+    make_due(ticker, "unique", ago="2 seconds")
+    make_due(ticker, "plain")
+    producer.execute("select eram_enqueue_job('app:one', unique_by => 'true')")
+    ticker.execute("set statement_timeout = '10s'")
+    tick(ticker, 0)
+    assert column(ticker, "select handler from eram_jobs") == ["app:two"]
+    assert "lock" in entry(ticker, "unique").last_error
+    producer.rollback()
+    tick(ticker, 0)
+    assert sorted(column(ticker, "select handler from eram_jobs")) == ["app:one", "app:two"]
+    assert entry(ticker, "unique").last_error is None
+
+
 def test_what_another_ticker_did_not_finish_is_done(ticker, connect):
     schedule(ticker, "mail")
     due = make_due(ticker, "mail")
