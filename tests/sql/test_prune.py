@@ -8,7 +8,17 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from .helpers import column, complete, contents, enqueue, fetch, rows, state_of, value
+from .helpers import (
+    column,
+    complete,
+    contents,
+    enqueue,
+    fetch,
+    rows,
+    state_of,
+    value,
+    wait_until,
+)
 from .prune_helpers import (
     OF_JOBS,
     STATES,
@@ -132,7 +142,8 @@ def test_a_batch_ends_when_its_time_is_over(conn, worker):
     assert rows(conn, step) == [(1000, True)]
     assert rows(conn, step) == [(1000, True)]
     assert rows(conn, step) == [(500, True)]
-    assert rows(conn, step) == [(0, False)]
+    # A look that took long on a slow machine is not made anew at once.
+    wait_until(lambda: rows(conn, step) == [(0, False)], "it has come to the end")
 
 
 def test_windows_that_are_over_are_removed(conn):
@@ -146,9 +157,9 @@ def test_windows_that_are_over_are_removed(conn):
     )
     conn.execute("insert into eram_unique_keys values ('x', 1, clock_timestamp())")
     left = "select count(*) from eram_unique_keys"
-    assert run_prune(conn).is_partial
+    assert run_prune(conn) is True
     assert value(conn, left) == 5001
-    assert not run_prune(conn).is_partial
+    assert run_prune(conn) is False
     assert value(conn, left) == 1
 
 
