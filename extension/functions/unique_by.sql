@@ -1,6 +1,6 @@
 -- What makes a job unique: true, false, or an object of these, all of which may be left out:
---   period       how long, in seconds or as an interval (a day is 24 hours, a month 30 days); without
---                it until the job ends
+--   period       how long, in seconds or as an interval (a day is 24 hours, a month 30 days);
+--                without it until the job ends
 --   fields       what must be equal: some of handler, queue, args, meta
 --   keys         which keys of args must be equal; without it all of them
 --   on_conflict  what becomes of a second job: skip, replace, raise

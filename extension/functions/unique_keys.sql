@@ -61,8 +61,8 @@ begin
             return;
         end if;
 
-        -- This may wait for another who takes the key over. If he does, his row must not stay locked
-        -- by us, for that would hold up the end of his job: hence the block.
+        -- This may wait for another who takes the key over. If he does, his row must not stay
+        -- locked by us, for that would hold up the end of his job: hence the block.
         begin
             perform
             from eram_unique_keys as unique_keys

@@ -211,8 +211,8 @@ $$;
 comment on function eram_heartbeat is
     'Say that a worker lives, and take its lock back if it was lost; call it at least every 15 '
     'seconds. is_alive is false when the worker was declared dead or never was: register anew. '
-    'cancelled_ids are the jobs it ran that were cancelled since the last call, cancelled_runs which '
-    'run of each: the worker may run it again by now, because it was retried.';
+    'cancelled_ids are the jobs it ran that were cancelled since the last call, cancelled_runs '
+    'which run of each: the worker may run it again by now, because it was retried.';
 
 create or replace function eram_stop_worker(worker bigint)
     returns bigint
