@@ -39,6 +39,7 @@ begin
         perform pg_catalog.pg_extension_config_dump('eram_unique_keys', '');
         perform pg_catalog.pg_extension_config_dump('eram_handlers', '');
         perform pg_catalog.pg_extension_config_dump('eram_queues', '');
+        perform pg_catalog.pg_extension_config_dump('eram_queue_grants', '');
         perform pg_catalog.pg_extension_config_dump('eram_removals', '');
         perform pg_catalog.pg_extension_config_dump('eram_workers', '');
         perform pg_catalog.pg_extension_config_dump('eram_workers_id_seq', '');

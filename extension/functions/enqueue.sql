@@ -170,6 +170,10 @@ begin
                 hint = v_hint;
     end;
 
+    if exists (select from eram_queue_grants as restricted) then
+        perform _eram_check_may_enqueue(v_specs);
+    end if;
+
     if cardinality(v_specs) = 1 then
         return query
         select
@@ -207,9 +211,14 @@ create or replace function eram_enqueue_job(job jsonb)
     set search_path from current
 as $$
 declare
+    v_spec     eram_job_specs := _eram_read_spec(job);
     v_inserted record;
 begin
-    v_inserted := _eram_insert_job(_eram_read_spec(job));
+    if exists (select from eram_queue_grants as restricted) then
+        perform _eram_check_may_enqueue(array[v_spec]);
+    end if;
+
+    v_inserted := _eram_insert_job(v_spec);
     return v_inserted.id;
 end;
 $$;
@@ -238,6 +247,7 @@ create or replace function eram_enqueue_job(
     set search_path from current
 as $$
 declare
+    v_spec     eram_job_specs;
     v_inserted record;
 begin
     -- A driver that sends a JSON document as an untyped parameter lands here.
@@ -251,13 +261,18 @@ begin
                 message = 'a job given as one JSON document takes no further arguments',
                 hint = 'Put them into the document.';
         end if;
-        v_inserted := _eram_insert_job(_eram_read_spec(_eram_parse_json('job', handler)));
-        return v_inserted.id;
+        v_spec := _eram_read_spec(_eram_parse_json('job', handler));
+    else
+        v_spec := _eram_make_spec(
+            handler, args, queue, priority, max_attempts, scheduled_at, delay, tags, meta, backoff,
+            timeout, unique_by);
     end if;
 
-    v_inserted := _eram_insert_job(_eram_make_spec(
-        handler, args, queue, priority, max_attempts, scheduled_at, delay, tags, meta, backoff,
-        timeout, unique_by));
+    if exists (select from eram_queue_grants as restricted) then
+        perform _eram_check_may_enqueue(array[v_spec]);
+    end if;
+
+    v_inserted := _eram_insert_job(v_spec);
     return v_inserted.id;
 end;
 $$;

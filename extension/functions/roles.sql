@@ -186,12 +186,7 @@ declare
     v_relation regclass;
 begin
     perform _eram_check_grant(role, what);
-    if queues is not null then
-        raise exception using
-            errcode = 'feature_not_supported',
-            message = 'a grant for some queues only is not supported yet',
-            hint = 'Leave queues out: the grant is for all of them.';
-    end if;
+    perform _eram_restrict_to_queues(role, what, queues);
 
     -- Dynamic, because GRANT takes no variables.
     if not has_schema_privilege(role, v_schema, 'usage') then
@@ -231,7 +226,8 @@ comment on function eram_grant is
     'schedules, and who grants, is left to the owner and the members of his role. Includes USAGE '
     'of the schema where the role has it not. Grant again after an upgrade, to include what is '
     'new. pg_dump takes these rights along, for the extension and the plain script alike; roles '
-    'are taken along by pg_dumpall. queues is not supported yet.';
+    'are taken along by pg_dumpall. queues, for enqueue only, are those that the role may enqueue '
+    'to, in place of what was granted before; null is all.';
 
 create or replace function eram_revoke(role text, what text)
     returns void
@@ -274,6 +270,10 @@ begin
         end if;
     end loop;
 
+    if v_what = 'enqueue' then
+        delete from eram_queue_grants as restricted
+        where restricted.role = eram_revoke.role;
+    end if;
     if v_kept = '{}' and _eram_was_granted(role, 'usage') then
         execute format('revoke usage on schema %I from %I', _eram_schema(), role);
         execute format('revoke execute on routine _eram_granted_usage() from %I', role);

@@ -114,6 +114,11 @@ begin
         limit 1
     ) as upcoming;
 
+    -- What is due still is another's, or waits for what will pass.
+    if next_tick_at <= v_now and v_entry_count < c_most_entries then
+        next_tick_at := v_now + interval '1 second';
+    end if;
+
     -- Soon, when a worker is missing and may be found dead.
     next_tick_at := least(
         next_tick_at,

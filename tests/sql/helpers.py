@@ -22,6 +22,7 @@ TABLES = (
     "eram_unique_keys",
     "eram_handlers",
     "eram_queues",
+    "eram_queue_grants",
     "eram_removals",
     "eram_workers",
     "eram_cancelled_runs",

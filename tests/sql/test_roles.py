@@ -341,15 +341,6 @@ def test_a_mistake_is_an_error_and_changes_nothing(place, function, case):
     assert (place.rights(name), place.rights(place.owner_role)) == before
 
 
-@pytest.mark.parametrize("queues", [["mail"], []])
-def test_a_grant_for_some_queues_is_refused_rather_than_given_for_all(place, queues):
-    role = place.make_role()
-    with pytest.raises(errors.FeatureNotSupported) as caught:
-        place.owner.execute("select eram_grant(%s, 'enqueue', %s)", [role, queues])
-    assert caught.value.diag.message_hint
-    assert place.rights(role) == set()
-
-
 def test_the_schema_of_someone_else(place):
     """Who owns eram but not its schema cannot let anybody into it."""
     if place.schema == "public":
