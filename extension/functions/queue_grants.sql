@@ -1,5 +1,6 @@
--- Who may enqueue to which queue. That a role may enqueue at all is a right of PostgreSQL's; what is
--- here restricts it. Where nobody is restricted, an enqueue looks whether anybody is, and no more.
+-- Who may enqueue to which queue. That a role may enqueue at all is a right of PostgreSQL's; what
+-- is here restricts it. Where nobody is restricted, an enqueue looks whether anybody is, and no
+-- more.
 
 -- By any of the roles that the caller acts as: one without restriction is enough.
 create or replace function _eram_may_enqueue(queue text)
