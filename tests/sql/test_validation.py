@@ -203,7 +203,7 @@ def test_a_heartbeat_of_no_live_worker_is_no_error(shared, known, call):
     """A worker that was declared dead finds out by it: that is no mistake of the caller."""
     before = contents(shared)
     alive = shared.execute(f"select * from {call}", known).fetchone()
-    assert alive == (False, [])
+    assert alive == (False, [], [])
     assert contents(shared) == before
 
 
