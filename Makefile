@@ -115,7 +115,7 @@ nightly: $(VENV_DONE) ## Run everything, also what takes long
 	@$(MAKE) --no-print-directory demo bench
 
 clean: ## Remove everything that make has made
-	rm -rf $(VENV) .servers build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .servers build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One virtual environment for everything, made anew whenever what it must hold has changed.

@@ -1,5 +1,6 @@
 -- Cancelling many jobs. What matches is cancelled wherever it is by now: a job that is claimed
--- under the hands of the cancel is cancelled while it runs.
+-- under the hands of the cancel is cancelled while it runs. What is changed meanwhile, or moved to
+-- another queue, so that it no longer matches, is not.
 
 create or replace function eram_cancel_jobs(
     filter jsonb,
@@ -19,6 +20,7 @@ declare
     c_states constant text[] := '{available,scheduled,retryable,executing}';
     v_filter jsonb           := filter;
     v_reason text            := left(reason, 10000);
+    v_same   jsonb;
     v_wanted record;
     v_locked record;
     v_ended  record;
@@ -30,8 +32,13 @@ begin
     into v_wanted
     from _eram_matching_jobs(v_filter, c_states) as matching;
 
+    -- Of one that another has moved, the state and its time may be different ones.
+    v_same := v_filter - '{state,before,after}'::text[];
+    if v_same = '{}' then
+        v_same := '{"all": true}';
+    end if;
     v_locked := _eram_lock_tickets(
-        v_wanted.ids, v_wanted.places, v_wanted.tickets, '{"all": true}', c_states);
+        v_wanted.ids, v_wanted.places, v_wanted.tickets, v_same, c_states);
 
     -- The cancel of a waiting job takes a run of its own, as that of a single one does.
     with waiting as (

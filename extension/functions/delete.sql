@@ -1,5 +1,6 @@
 -- Deleting: of a job nothing is left, as if it had been pruned. What runs must be cancelled first.
--- A deleted job that was completed stays named in eram_completions, which does no harm.
+-- A deleted job that was completed stays named in eram_completions, which does no harm. Nothing is
+-- announced to those who wait for its end: they find that it is gone when they look again.
 
 create or replace function eram_delete_job(id bigint)
     returns boolean

@@ -1,5 +1,6 @@
 -- Moving waiting jobs to another queue. They keep their priority and their time, but nothing enters
--- a lane in the past: what is due is due as of now there. A unique key stays what it was.
+-- a lane in the past: what is due is due as of now there, behind what was there before. (One that
+-- is changed goes before the others; many would hold them up.) A unique key stays what it was.
 
 create or replace function eram_move_jobs(
     filter jsonb,

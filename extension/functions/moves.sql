@@ -46,7 +46,8 @@ begin
 end;
 $$;
 
--- Two lanes a priority: even ones for jobs that came back, odd ones for all others.
+-- Two lanes a priority: even ones for jobs that came back, or were changed when they were due; odd
+-- ones for all others.
 create or replace function _eram_normal_lane(lane smallint)
     returns smallint
     language sql

@@ -1,6 +1,7 @@
 -- Telling those who wait for the end of jobs. Only queues that are set so announce: a NOTIFY takes
--- a lock of the whole cluster at commit. Whoever moves jobs to eram_finished_jobs, or ends them
--- without a trace, calls _eram_announce(); it is heard when, and if, that transaction commits.
+-- a lock of the whole cluster at commit. Whoever moves jobs to eram_finished_jobs, or removes
+-- them on completion, calls _eram_announce(); it is heard when, and if, that transaction commits.
+-- Deleting is not announced: nothing has ended, and who waits looks again now and then anyhow.
 
 create or replace function _eram_outcome_channel(queue text)
     returns text
@@ -138,5 +139,7 @@ comment on function eram_outcome is
     'is_final true when nothing is left of the job: it was pruned, deleted, removed on completion, '
     'or its enqueue was rolled back or has not been committed yet; an id that no job ever had is '
     'an error. channel: where its end is announced if its queue announces (eram_set_queue), null '
-    'otherwise. Listen there first, and look again then. A payload is {"state": ..., "ids": [...]}'
-    ', jobs of the queue that have ended so; one call may send several.';
+    'otherwise. Listen there first, look again then, and now and then while waiting: a job that is '
+    'deleted, or moved to a queue that does not announce, is not announced. A payload is '
+    '{"state": ..., "ids": [...]}, jobs of the queue that have ended so; one call may send '
+    'several. Every role that can connect to the database can listen there.';

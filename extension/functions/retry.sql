@@ -1,6 +1,7 @@
 -- Retrying: a job that ended goes back to its queue, and one that waits for its backoff is due at
 -- once. It keeps its attempts and its errors, and may have one more attempt if they were used up. A
--- retried job that was completed stays named in eram_completions, which does no harm.
+-- retried job that was completed stays named in eram_completions, which does no harm. Retried jobs
+-- stand behind the others of their priority that are due; eram_update_job() puts one before them.
 -- Unique keys are taken again before any ticket, in order of the key.
 
 create or replace function eram_retry_job(id bigint)

@@ -243,6 +243,13 @@ declare
     v_relation regclass;
 begin
     perform _eram_check_grant(role, v_what);
+    if v_what = 'enqueue' then
+        delete from eram_queue_grants as restricted
+        where restricted.role = eram_revoke.role;
+    end if;
+    if not _eram_was_granted(role, v_what) then
+        return;
+    end if;
 
     select coalesce(array_agg(others.what), '{}') into v_kept
     from unnest('{enqueue,work,read,admin}'::text[]) as others (what)
@@ -270,10 +277,6 @@ begin
         end if;
     end loop;
 
-    if v_what = 'enqueue' then
-        delete from eram_queue_grants as restricted
-        where restricted.role = eram_revoke.role;
-    end if;
     if v_kept = '{}' and _eram_was_granted(role, 'usage') then
         execute format('revoke usage on schema %I from %I', _eram_schema(), role);
         execute format('revoke execute on routine _eram_granted_usage() from %I', role);
@@ -284,4 +287,5 @@ $$;
 comment on function eram_revoke is
     'Take back from a role what eram_grant() gave it for this; what it was also granted for '
     'something else stays, and so does what it has as a member of another role. When nothing was '
-    'granted nothing changes.';
+    'granted for this nothing changes, also not what was given by hand; what was given both ways '
+    'is taken back.';

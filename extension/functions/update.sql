@@ -1,5 +1,7 @@
 -- Changing a job that waits. It gets a new ticket, whatever is changed: a claim whose snapshot is
--- older would take the old one and run what the job was before.
+-- older would take the old one and run what the job was before. Nothing enters a lane in the past,
+-- so one that is due is due as of now, and would stand behind all others of its priority. It goes
+-- to the lane before them, where those stand that came back.
 
 create or replace function eram_update_job(
     id           bigint,
@@ -37,6 +39,7 @@ declare
     v_args         jsonb       := args;
     v_ticket       eram_queued_jobs;
     v_now          timestamptz;
+    v_due_at       timestamptz;
 begin
     if v_id is null then
         raise exception using
@@ -115,13 +118,15 @@ begin
         v_scheduled_at := greatest(v_scheduled_at, v_now);
     end if;
 
-    -- A job that came back keeps its place before the others, unless it is put off.
+    v_due_at := greatest(coalesce(v_scheduled_at, v_ticket.scheduled_at), v_now);
+
     if v_priority is not null then
-        v_ticket.lane := 2 * v_priority + v_ticket.lane % 2;
+        v_ticket.lane := 2 * v_priority;
     end if;
-    if v_scheduled_at > v_now then
-        v_ticket.lane := _eram_normal_lane(v_ticket.lane);
-    end if;
+    v_ticket.lane := case
+        when v_due_at = v_now then _eram_return_lane(v_ticket.lane)
+        else _eram_normal_lane(v_ticket.lane)
+    end;
 
     update eram_job_specs as specs
     set
@@ -140,8 +145,8 @@ begin
 
     insert into eram_queued_jobs (job_id, scheduled_at, run, attempt, lane, queue, unique_key)
     values (
-        v_id, greatest(coalesce(v_scheduled_at, v_ticket.scheduled_at), v_now), v_ticket.run,
-        v_ticket.attempt, v_ticket.lane, v_ticket.queue, v_ticket.unique_key);
+        v_id, v_due_at, v_ticket.run, v_ticket.attempt, v_ticket.lane, v_ticket.queue,
+        v_ticket.unique_key);
     return true;
 end;
 $$;
@@ -149,4 +154,6 @@ $$;
 comment on function eram_update_job is
     'Change a job that waits; null leaves a value as it is. delay is from now on, and excludes '
     'scheduled_at; max_attempts must be greater than the attempts used. A unique key stays what it '
-    'was. Returns false, and changes nothing, when the job runs or has ended.';
+    'was. Whatever is changed, a job that is due then goes before the others of its priority, so '
+    'that priority 0 puts it before all others of its queue. Returns false, and changes nothing, '
+    'when the job runs or has ended.';

@@ -1,6 +1,5 @@
 -- Why a job is not running: one sentence for each reason that holds now. It only reads, waits for
--- nothing, and counts no further than it says. A job on its way from one place to another is told
--- of by the id of the transaction that holds its ticket.
+-- nothing, and counts no further than it says.
 
 create or replace function _eram_when(moment timestamptz)
     returns text
@@ -50,23 +49,6 @@ as $$
             '');
 $$;
 
--- Who has locked a row, by the xmax that it bears; null when that transaction is over.
-create or replace function _eram_holder_words(holder xid)
-    returns text
-    language sql
-    volatile
-    set search_path from current
-as $$
-    select coalesce(format('session %s', locks.pid), 'a prepared transaction')
-    from pg_catalog.pg_locks as locks
-    where
-        locks.locktype = 'transactionid'
-        and locks.transactionid = holder
-        and locks.mode = 'ExclusiveLock'
-        and locks.granted
-    limit 1;
-$$;
-
 create or replace function _eram_why_executing(
     job     eram_running_jobs,
     timeout interval,
@@ -90,7 +72,7 @@ begin
         _eram_when(v_job.attempted_at),
         _eram_span(v_now - v_job.attempted_at));
     if held_by is not null then
-        v_why := v_why || format(' The end of this run is in an open transaction of %s.', held_by);
+        v_why := v_why || format(' The end of this run is in %s.', held_by);
     end if;
     if v_job.attempted_at + v_timeout < v_now then
         v_why := v_why || format(' Its timeout of %s is over.', v_timeout);
@@ -213,10 +195,12 @@ begin
         then _eram_why_ended(v_job.finished, v_job.max_attempts)
         when (v_job.running).job_id is not null
         then _eram_why_executing(
-            v_job.running, v_job.timeout, _eram_holder_words(v_job.running_xmax))
+            v_job.running, v_job.timeout,
+            _eram_holder_words(v_job.running_xmax, 'eram_running_jobs'))
         when (v_job.queued).job_id is not null
         then _eram_why_waiting(
-            v_job.queued, v_job.max_attempts, _eram_holder_words(v_job.queued_xmax))
+            v_job.queued, v_job.max_attempts,
+            _eram_holder_words(v_job.queued_xmax, 'eram_queued_jobs'))
         else 'It is in no place, which eram_check() reports.'
     end;
 end;
@@ -225,5 +209,5 @@ $$;
 comment on function eram_why is
     'Say why a job is not running, in a sentence for each reason: its queue is paused or its limit '
     'reached, no worker serves it, the job is not due, others are ahead of it, it runs already, it '
-    'has ended, or it is not there. It counts no more than a thousand jobs. Returns text for '
-    'people; do not parse it.';
+    'has ended, or it is not there. Of other jobs it counts no more than a thousand, or as many as '
+    'the limit of the queue. Returns text for people; do not parse it.';

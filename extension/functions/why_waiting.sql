@@ -53,8 +53,51 @@ as $$
         job.attempt,
         max_attempts,
         errors.error)
-    from _eram_first_line(job.job_id, job.run) as errors (error)
+    from (
+        -- A cancel leaves a reason, which is not a failure.
+        select case
+            when not exists (
+                select
+                from eram_job_errors as errors
+                where
+                    errors.job_id = job.job_id
+                    and errors.run = job.run
+                    and errors.detail ->> 'type' = 'cancelled'
+            )
+            then _eram_first_line(job.job_id, job.run)
+        end
+    ) as errors (error)
     where job.scheduled_at > statement_timestamp();
+$$;
+
+-- The workers of a queue that have not ended, and those among them that give no sign of life.
+create or replace function _eram_living_workers(
+    queue             text,
+    out number        bigint,
+    out missing       bigint,
+    out missing_since timestamptz
+)
+    language sql
+    volatile
+    set search_path from current
+as $$
+    with held as materialized (
+        select _eram_held_keys('eram_workers') as keys
+    )
+    select
+        count(*),
+        count(*) filter (where signs.is_missing),
+        min(workers.missing_since)
+    from eram_workers as workers
+    cross join held
+    cross join lateral (
+        select workers.is_direct and _eram_worker_key(workers.id) <> all (held.keys)
+            or not workers.is_direct
+            and workers.heartbeat_at < clock_timestamp() - _eram_longest_silence()
+    ) as signs (is_missing)
+    where
+        workers.ended_at is null
+        and queue = any (workers.queues);
 $$;
 
 -- Why nobody is there to claim; null when somebody is.
@@ -65,33 +108,18 @@ create or replace function _eram_why_no_worker(queue text)
     set search_path from current
 as $$
 declare
-    v_queue  text        := queue;
-    v_held   bigint[]    := _eram_held_keys('eram_workers');
-    v_now    timestamptz := clock_timestamp();
-    v_living record;
+    v_queue  text   := queue;
+    v_living record := _eram_living_workers(v_queue);
     v_last   record;
 begin
-    select
-        count(*) as number,
-        count(*) filter (where signs.is_missing) as missing,
-        min(workers.missing_since) as missing_since
-    into v_living
-    from eram_workers as workers
-    cross join lateral (
-        select workers.is_direct and _eram_worker_key(workers.id) <> all (v_held)
-            or not workers.is_direct
-            and workers.heartbeat_at < v_now - _eram_longest_silence()
-    ) as signs (is_missing)
-    where
-        workers.ended_at is null
-        and v_queue = any (workers.queues);
-
     if v_living.number > v_living.missing then
         return null;
     elsif v_living.number > 0 then
         return format(
             'The workers of queue "%s" (%s) give no sign of life, since %s.',
-            v_queue, v_living.number, _eram_when(coalesce(v_living.missing_since, v_now)));
+            v_queue,
+            v_living.number,
+            _eram_when(coalesce(v_living.missing_since, clock_timestamp())));
     end if;
 
     select
@@ -125,11 +153,28 @@ as $$
     select case
         when taken.count >= queues.global_limit then format(
             'The global limit of queue "%s" is reached: %s of %s are running.',
-            queue, taken.count, queues.global_limit)
+            queue,
+            case
+                when taken.count <= counts.most then taken.count::text
+                else format('more than %s', counts.most)
+            end,
+            queues.global_limit)
         else (
             select format(
-                'Queue "%s" has a global limit, and %s has not committed its claim.',
-                queue, coalesce(format('session %s', locks.pid), 'a prepared transaction'))
+                'Queue "%s" has a global limit, and a claim in %s is not committed.',
+                queue,
+                _eram_session_words(
+                    locks.pid,
+                    (
+                        select transactions.transactionid
+                        from pg_catalog.pg_locks as transactions
+                        where
+                            transactions.locktype = 'transactionid'
+                            and transactions.virtualtransaction = locks.virtualtransaction
+                            and transactions.pid is null
+                            and transactions.granted
+                        limit 1
+                    )))
             from pg_catalog.pg_locks as locks
             where
                 locks.locktype = 'advisory'
@@ -146,10 +191,15 @@ as $$
         )
     end
     from eram_queues as queues
+    cross join lateral (select greatest(queues.global_limit, 1000)) as counts (most)
     cross join lateral (
         select count(*)
-        from eram_running_jobs as running
-        where running.queue = queues.name
+        from (
+            select
+            from eram_running_jobs as running
+            where running.queue = queues.name
+            limit counts.most + 1
+        ) as running
     ) as taken
     where
         queues.name = queue
@@ -163,25 +213,20 @@ create or replace function _eram_why_in_line(job eram_queued_jobs)
     set search_path from current
 as $$
 declare
-    c_most   constant integer          := 1000;
-    v_job    constant eram_queued_jobs := job;
-    v_ahead  bigint                    := _eram_count_ahead(v_job, c_most + 1);
-    v_number record;
+    c_most    constant integer          := 1000;
+    v_job     constant eram_queued_jobs := job;
+    v_ahead   bigint                    := _eram_count_ahead(v_job, c_most + 1);
+    v_living  record                    := _eram_living_workers(v_job.queue);
+    v_workers bigint                    := v_living.number - v_living.missing;
+    v_running bigint;
 begin
-    select
-        (
-            select count(*)
-            from eram_workers as workers
-            where
-                workers.ended_at is null
-                and v_job.queue = any (workers.queues)
-        ) as workers,
-        (
-            select count(*)
-            from eram_running_jobs as running
-            where running.queue = v_job.queue
-        ) as running
-    into v_number;
+    select count(*) into v_running
+    from (
+        select
+        from eram_running_jobs as running
+        where running.queue = v_job.queue
+        limit c_most + 1
+    ) as running;
 
     return format(
         'It is due since %s. %s. %s in queue "%s" and %s of its jobs running.',
@@ -193,11 +238,15 @@ begin
             else format('%s jobs are ahead of it', v_ahead)
         end,
         case
-            when v_number.workers = 1 then 'There is 1 worker'
-            else format('There are %s workers', v_number.workers)
+            when v_workers = 1 then 'There is 1 worker'
+            else format('There are %s workers', v_workers)
         end,
         v_job.queue,
-        case when v_number.running = 0 then 'none' else v_number.running::text end);
+        case
+            when v_running = 0 then 'none'
+            when v_running > c_most then format('more than %s', c_most)
+            else v_running::text
+        end);
 end;
 $$;
 
@@ -218,8 +267,7 @@ declare
 begin
     if held_by is not null then
         return format(
-            'It is on its way: %s has its ticket in an open transaction, as a claim has until it '
-            'is committed.',
+            'It is on its way: %s has its ticket, as a claim has until it is committed.',
             held_by);
     end if;
 

@@ -61,7 +61,8 @@ create table eram_queued_jobs (
 
 comment on table eram_queued_jobs is 'Jobs that wait: available, scheduled and retryable ones.';
 comment on column eram_queued_jobs.lane is
-    'Twice the priority, plus one unless the job came back (released, rescued): those go first.';
+    'Twice the priority, plus one unless the job came back (released, rescued) or was changed when '
+    'it was due: those go first.';
 comment on column eram_queued_jobs.run is 'The last run handed out; it only grows.';
 comment on column eram_queued_jobs.attempt is
     'Attempts used up, which people see and max_attempts bounds.';

@@ -229,9 +229,11 @@ def the_failures_of_last_night(shop: Shop, results: Results) -> None:
 
 
 def many_jobs(shop: Shop, results: Results) -> None:
-    _, would_be, _, cancelled, deleted = results
-    assert would_be[0].eram_cancel_jobs == cancelled[0].eram_cancel_jobs == 3
+    would_be, cancelled, deleted, _, moved, _ = results
+    assert sum(row.count for row in would_be) == cancelled[0].eram_cancel_jobs == 3
     assert deleted[0].eram_delete_jobs == 4
+    assert moved[0].eram_move_jobs == 2
+    assert shop.ids("id in (44, 46) and queue = 'default'") == [44, 46]
     assert shop.ids("state = 'cancelled'") == []
 
 

@@ -135,6 +135,39 @@ def test_a_job_that_is_claimed_under_its_hands_is_cancelled_while_it_runs(
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 @pytest.mark.parametrize(
+    ("change", "cancelled"),
+    [
+        ("eram_update_job(%(id)s, args => '{\"n\": 2}')", 0),
+        ("eram_move_jobs('{\"all\": true}', 'mail')", 0),
+        ("eram_update_job(%(id)s, tags => '{}')", 0),
+        ("eram_update_job(%(id)s, delay => '1 hour')", 1),
+        ('eram_update_job(%(id)s, args => \'{"n": 1, "m": 2}\', priority => 4)', 1),
+    ],
+)
+def test_what_no_longer_matches_is_not_cancelled(conn, connect, change, cancelled, end):
+    """The state and the time do not count, for these are what a claim changes."""
+    job_id = enqueue(conn, args={"n": 1}, tags=["x"])
+    changer, canceller = connect(autocommit=False), connect()
+    changer.execute(f"select {change}", {"id": job_id})
+    filter_ = {
+        "state": "available",
+        "before": "2999-01-01T00:00:00Z",
+        "queue": "default",
+        "args": {"n": 1},
+        "tags": ["x"],
+    }
+    counts: list[int] = []
+    threads = Threads()
+    threads.start(lambda: counts.append(bulk(canceller, "cancel", filter_)))
+    wait_for_lock_wait(conn, canceller)
+    changer.execute(end)
+    threads.join(10)
+    assert counts == [cancelled if end == "commit" else 1]
+    assert (state_of(conn, job_id) == "cancelled") is bool(counts[0])
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+@pytest.mark.parametrize(
     ("move", "ends"),
     [
         ("eram_release_jobs(array[%(id)s], array[1])", False),

@@ -158,6 +158,27 @@ def test_a_job_that_came_back_stays_before_the_others_unless_it_is_put_off(conn,
     assert row(conn, TICKET, job_id).lane == 9
 
 
+@pytest.mark.parametrize(
+    "changes", [{"priority": 0}, {"tags": ["x"]}, {"max_attempts": 5}, {"delay": dt.timedelta(0)}]
+)
+def test_a_due_job_goes_before_the_others_of_its_priority(conn, worker, changes):
+    """Its time is that of the change, but it has not lost its place."""
+    first, changed, last = (enqueue(conn) for _ in range(3))
+    urgent = enqueue(conn, priority=0)
+    conn.execute("select eram_update_job(%s, priority => 3)", [urgent])
+    assert update(conn, changed, **changes) is True
+    assert [job.id for job in fetch_late(conn, worker)] == [changed, first, last, urgent]
+
+
+def test_a_job_that_is_put_off_is_one_among_others_when_it_is_due(conn):
+    first, second = enqueue(conn, priority=2), enqueue(conn, priority=2, delay=3600)
+    assert update(conn, first, tags=["x"]) is True
+    assert update(conn, second, tags=["x"]) is True
+    assert (row(conn, TICKET, first).lane, row(conn, TICKET, second).lane) == (4, 5)
+    assert update(conn, first, delay=MINUTE, priority=3) is True
+    assert row(conn, TICKET, first).lane == 7
+
+
 def test_max_attempts_must_exceed_those_used(conn, worker):
     job_id = one_of_each(conn, worker)["retryable"]
     with pytest.raises(psycopg.errors.NumericValueOutOfRange, match="the 1 attempts"):

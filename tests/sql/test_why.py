@@ -114,6 +114,19 @@ def test_it_waits_for_its_retry(conn, worker):
     )
 
 
+def test_its_reason_for_a_cancel_is_no_failure(conn, worker):
+    """A job that was cancelled and retried, and then put off."""
+    waiting = enqueue(conn)
+    conn.execute("select eram_cancel_job(%s, 'withdrawn')", [waiting])
+    running = enqueue(conn)
+    fetch(conn, worker)
+    conn.execute("select eram_cancel_job(%s, 'withdrawn')", [running])
+    for job in (waiting, running):
+        conn.execute("select eram_retry_job(%s)", [job])
+        conn.execute("select eram_update_job(%s, delay => '1 day')", [job])
+        says(conn, job, "It was put off until TIME (for SPAN).")
+
+
 def test_it_was_put_off(conn, worker):
     job = enqueue(conn)
     fetch(conn, worker)
@@ -132,6 +145,23 @@ def test_the_global_limit_is_reached(conn, worker):
     assert "It is the next to be claimed" in why(conn, 4)
 
 
+def test_no_more_than_a_thousand_running_are_counted(conn, worker):
+    enqueue_many(conn, 1000)
+    enqueue_many(conn, 2)
+    for limit in (1000, 1):
+        assert len(fetch(conn, worker, limit)) == limit
+        job = enqueue(conn)
+        number = "1000" if limit == 1000 else "more than 1000"
+        assert f"and {number} of its jobs running." in why(conn, job)
+        set_limit(conn, 3)
+        says(
+            conn,
+            job,
+            f'The global limit of queue "default" is reached: {number} of 3 are running.',
+        )
+        set_limit(conn, 0)
+
+
 @pytest.mark.parametrize("queue", ["a", "b", "c", "d"])
 def test_a_claim_of_a_limited_queue_is_open(conn, connect, queue):
     """Whatever the sign of the hash of its name, by which the lock goes."""
@@ -144,8 +174,8 @@ def test_a_claim_of_a_limited_queue_is_open(conn, connect, queue):
     says(
         other,
         2,
-        f'Queue "{queue}" has a global limit, and session {conn.info.backend_pid} has not '
-        "committed its claim.",
+        f'Queue "{queue}" has a global limit, and a claim in the open transaction of session '
+        f"{conn.info.backend_pid} is not committed.",
     )
     conn.execute("commit")
 
@@ -178,6 +208,7 @@ def test_the_workers_are_missing(conn, connect):
     )
     start_worker(conn)
     assert "It is the next to be claimed" in why(conn, 1)
+    assert "There is 1 worker in queue" in why(conn, 1)
 
 
 def test_workers_behind_a_pooler_are_silent(conn):
@@ -200,21 +231,6 @@ def test_several_reasons_are_all_told(conn):
     )
 
 
-def test_its_ticket_is_in_an_open_transaction(conn, connect, worker):
-    other = connect()
-    job = enqueue(conn)
-    conn.execute("begin")
-    fetch(conn, worker)
-    says(
-        other,
-        job,
-        f"It is on its way: session {conn.info.backend_pid} has its ticket in an open "
-        "transaction, as a claim has until it is committed.",
-    )
-    conn.execute("rollback")
-    assert "It is the next to be claimed" in why(other, job)
-
-
 def test_it_is_executing(conn, worker):
     job = enqueue(conn)
     fetch(conn, worker)
@@ -227,19 +243,6 @@ def test_its_timeout_is_over(conn, worker):
     assert "timeout" not in why(conn, job)
     conn.execute("update eram_running_jobs set attempted_at = attempted_at - interval '2 minutes'")
     assert why(conn, job).endswith(" Its timeout of 00:01:00 is over.")
-
-
-def test_the_end_of_its_run_is_in_an_open_transaction(conn, connect, worker):
-    other = connect()
-    job = enqueue(conn)
-    jobs = fetch(conn, worker)
-    conn.execute("begin")
-    complete(conn, jobs)
-    said = why(other, job)
-    pid = conn.info.backend_pid
-    assert said.endswith(f" The end of this run is in an open transaction of session {pid}.")
-    conn.execute("commit")
-    assert why(other, job).startswith("It was completed")
 
 
 def test_its_worker_is_missing_and_then_dead(conn, connect):

@@ -1,0 +1,1 @@
+"""A model of eram's state machine, and a test that compares the database with it."""
