@@ -10,7 +10,7 @@ import psycopg
 from hypothesis import currently_in_test_context, note
 from psycopg.types.json import Jsonb
 
-from sql.helpers import TABLES, wait_until
+from sql.helpers import empty, wait_until
 
 from .moments import SECOND, Moment
 
@@ -143,7 +143,7 @@ class Database:
             self.transaction.execute("rollback")
         for conn in (self.transaction, *self.sessions):
             conn.execute("select pg_advisory_unlock_all(), pg_notification_queue_usage()")
-        self.observer.execute(f"truncate {', '.join(TABLES)} restart identity")
+        empty(self.observer)
         self.swept.clear()
 
     def begin(self) -> None:

@@ -14,7 +14,7 @@ from pytest_postgresql.executors import PostgreSQLExecutor
 from pytest_postgresql.janitor import DatabaseJanitor
 
 from .command_helpers import Open
-from .helpers import PERMANENT, TABLES, clear, is_alone, start_worker, wait_until
+from .helpers import PERMANENT, clear, empty, is_alone, start_worker, wait_until
 from .schedule_helpers import WORKER_FUNCTIONS, Home, without_maintenance
 
 _numbers = itertools.count(1)
@@ -57,7 +57,7 @@ def dsn(module_dsn: str) -> Iterator[str]:
     """
     with psycopg.connect(module_dsn, autocommit=True, application_name=PERMANENT) as conn:
         wait_until(lambda: is_alone(conn), "the sessions of the last test have ended")
-        conn.execute(f"truncate {', '.join(TABLES)} restart identity")
+        empty(conn)
         yield module_dsn
         assert conn.execute("select * from eram_check()").fetchall() == []
 
@@ -141,7 +141,7 @@ def home(module_home: Home) -> Iterator[Home]:
     """The same, emptied, which must be healthy when the test ends."""
     with psycopg.connect(module_home.admin, autocommit=True, application_name=PERMANENT) as conn:
         wait_until(lambda: is_alone(conn), "the sessions of the last test have ended")
-        conn.execute(f"truncate done, {', '.join(TABLES)} restart identity")
+        empty(conn, "done")
         yield module_home
         assert conn.execute("select * from eram_check()").fetchall() == []
 
