@@ -18,7 +18,6 @@ declare
     v_holders   bigint[];
     v_until     timestamptz[];
     v_key       record;
-    v_unique_by jsonb;
     v_period    interval;
     v_id        bigint;
     v_settled   record;
@@ -42,15 +41,17 @@ begin
             min(wanted.ordinality)::integer as first,
             array_agg(wanted.ordinality::integer) as numbers,
             max(wanted.ordinality)
-                filter (where wanted.unique_by ->> 'on_conflict' = 'replace')::integer as last
+                filter (where wanted.unique_by ->> 'on_conflict' = 'replace')::integer as last,
+            bool_or(wanted.unique_by ? 'period') as has_period
         from unnest(v_specs) with ordinality as wanted
         where wanted.unique_key is not null
         group by wanted.unique_key
         order by wanted.unique_key
     loop
-        if v_unique_by is distinct from v_specs[v_key.first].unique_by then
-            v_unique_by := v_specs[v_key.first].unique_by;
-            v_period := _eram_unique_period(v_unique_by);
+        if v_key.has_period then
+            v_period := _eram_unique_period(v_specs[v_key.first].unique_by);
+        else
+            v_period := null;
         end if;
         v_id := v_ids[v_key.first];
         v_now := clock_timestamp();

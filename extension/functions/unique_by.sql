@@ -153,15 +153,15 @@ declare
     v_fields jsonb            := nullif(spec.unique_by -> 'fields', 'null');
     v_keys   jsonb            := nullif(spec.unique_by -> 'keys', 'null');
     v_args   jsonb            := spec.args;
-    v_key    text;
+    v_value  jsonb;
     v_parts  jsonb;
 begin
     if v_keys is not null then
         v_args := '{}';
         for i in 0..jsonb_array_length(v_keys) - 1 loop
-            v_key := v_keys ->> i;
-            if spec.args ? v_key then
-                v_args := v_args || jsonb_build_object(v_key, spec.args -> v_key);
+            v_value := spec.args -> (v_keys ->> i);
+            if v_value is not null then
+                v_args := v_args || jsonb_build_object(v_keys ->> i, v_value);
             end if;
         end loop;
         -- So that they are never taken for all of args.

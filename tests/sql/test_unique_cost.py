@@ -62,6 +62,7 @@ def cpu_per_job(conn: psycopg.Connection, query: str) -> float:
         return (cpu_nanoseconds(pid) - before) / 1000 / JOBS
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_cpu_of_a_unique_enqueue(conn, way, kind):
