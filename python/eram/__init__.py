@@ -17,7 +17,8 @@ from eram._job import Job
 from eram._listeners import on_failure, on_success
 from eram._options import HandlerOptions, JobOptions, UniqueOptions
 from eram._outcome import Cancel, Discard, Retry, Snooze
-from eram._wait import Outcome, wait, wait_async
+from eram._wait import wait, wait_async
+from eram._watch import Outcome
 from eram._worker import Worker
 from eram.errors import (
     ArgumentsError,

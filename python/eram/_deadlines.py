@@ -14,11 +14,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from eram import _executor, _json, _wording
 from eram._job import Job
-from eram._outcome import Failed, Outcome, Settled
+from eram._outcome import Failed, Outcome, Released, Settled
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +27,13 @@ NEVER = float("inf")
 MAX_STALE_ENTRIES = 1_000
 
 
-class _Begun(NamedTuple):
+@dataclass(slots=True, eq=False)
+class _Begun:
     """What the thread that runs a job has noted."""
 
-    at: float
     thread_id: int
     cut: Callable[[Job], None]
+    ended_at: float | None = None
 
 
 class Deadlines:
@@ -66,23 +67,36 @@ class Deadlines:
             cut: cuts the job off from the database when it has timed out.
         """
         job.mark_begun()
-        self._begun[job] = _Begun(time.monotonic(), threading.get_ident(), cut)
+        self._begun[job] = _Begun(threading.get_ident(), cut)
 
-    def end(self, outcome: Outcome) -> bool:
-        """Forget the job of an outcome; say whether that counts, which it does before a timeout."""
+    def note_end(self, job: Job) -> None:
+        """Note that the calling thread has ended a job now."""
+        if (begun := self._begun.get(job)) is not None:
+            begun.ended_at = time.monotonic()
+
+    def end(self, outcome: Outcome) -> Outcome | None:
+        """Forget the job of an outcome; say what counts of it: nothing once it has timed out."""
         job = outcome.job
         begun = self._begun.pop(job, None)
         # What was committed just before stands, and the report of the timeout is in vain.
-        if begun is None or not job.timed_out or isinstance(outcome, Settled):
-            return True
+        if begun is None or begun.ended_at is None or isinstance(outcome, Settled):
+            return outcome
+        late_seconds = begun.ended_at - job.late_at
+        if not job.timed_out:
+            if late_seconds < 0 or job.cancelled or isinstance(outcome, Released):
+                return outcome
+            # Nobody has looked in between.
+            job.mark_timed_out()
+            place = outcome.detail.get("traceback", "") if isinstance(outcome, Failed) else ""
+            return _timed_out(job, place)
         logger.warning(
             "job %s has ended %.1f s after run %s of it timed out; what came of it is dropped",
             job.id,
-            time.monotonic() - begun.at - (job.timeout_seconds or 0.0),
+            late_seconds,
             job.run,
             extra={"job_id": job.id, "run": job.run},
         )
-        return False
+        return None
 
     def seconds_left(self) -> float:
         """Say after how long to look again."""
@@ -99,13 +113,16 @@ class Deadlines:
             if job not in self._in_hand or job.cancelled:
                 continue
             begun = self._begun.get(job)
-            at = (now if begun is None else begun.at) + (job.timeout_seconds or 0.0)
+            at = job.late_at if begun else now + (job.timeout_seconds or 0.0)
             if begun is None or at > now:
                 self._push(at, job)
                 continue
+            # Whether that was in time is known when its outcome is looked at.
+            if begun.ended_at is not None:
+                continue
             # Marked first: what the handler does from now on is in vain.
             job.mark_timed_out()
-            report(_timed_out(job, begun.thread_id))
+            report(_timed_out(job, _place_of(begun.thread_id)))
             begun.cut(job)
             has_any = True
         return has_any
@@ -114,11 +131,12 @@ class Deadlines:
         heapq.heappush(self._heap, (at, next(self._numbers), job))
 
 
-def _timed_out(job: Job, thread_id: int) -> Failed:
+def _timed_out(job: Job, place: str) -> Failed:
+    error = f"timed out after {job.timeout_seconds:g} s"
+    return Failed(job, error, {"type": "timeout", "traceback": place})
+
+
+def _place_of(thread_id: int) -> str:
     frame = sys._current_frames().get(thread_id)  # noqa: SLF001 - the way there is
     place = _wording.stack(frame, _executor.MAX_TRACEBACK_ENTRIES)
-    detail = {
-        "type": "timeout",
-        "traceback": _json.storable_text(place, _executor.MAX_TRACEBACK_CHARACTERS),
-    }
-    return Failed(job, f"timed out after {job.timeout_seconds:g} s", detail)
+    return _json.storable_text(place, _executor.MAX_TRACEBACK_CHARACTERS)

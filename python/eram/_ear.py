@@ -102,5 +102,5 @@ class Ear:
                 case {"state": str(state), "ids": [*ids]} if self._job_id in ids:
                     self.has_news = True
                     self.announced = state if state in FINAL_STATES else None
-        except ValueError:
+        except (ValueError, RecursionError):
             pass

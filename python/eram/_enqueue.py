@@ -12,7 +12,7 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from eram import _json, _sql
-from eram._options import JobOptions, check_options, encode_options
+from eram._options import JobOptions, add_options, check_options, encode_options
 
 
 class Enqueued(NamedTuple):
@@ -34,8 +34,8 @@ class Enqueueable(Protocol):
         """What its decorator says of all its jobs, as JSON."""
 
     @property
-    def job_options(self) -> JobOptions:
-        """What its jobs have unless the caller of `enqueue` says otherwise; a copy."""
+    def job_options(self) -> Mapping[str, Any]:
+        """What its jobs have unless the caller of `enqueue` says otherwise, as JSON."""
 
     def check_args(self, args: Mapping[str, Any]) -> None:
         """Raise ArgumentsError unless the handler can be called with these arguments."""
@@ -151,12 +151,8 @@ def _document(
         raise TypeError(f"handler must be a path or a handler made by @eram.job, got {handler!r}")
     path = handler.path
     handler.check_args(args)
-    given = handler.job_options
-    # Each of the two says when, so the caller's choice replaces both.
-    if "delay" in options or "scheduled_at" in options:
-        given.pop("delay", None)
-        given.pop("scheduled_at", None)
-    document = {"handler": path, "args": dict(args), **encode_options({**given, **options})}
+    given = add_options(handler.job_options, options)
+    document = {"handler": path, "args": dict(args), **given}
     # Apart from what this caller says, because an administrator's override goes between the two.
     if handler.declared:
         document["defaults"] = dict(handler.declared)

@@ -39,6 +39,8 @@ def execute(job: Job, handlers: Handlers, transact: Transact) -> Outcome:
         handler = handlers.resolve(job.handler)
     except HandlerNotFoundError as error:
         return failed(job, error)
+    if job.handler in handler.aliases:
+        job.mark_found_as(handler.path)
     return transact(job, handler) if handler.transaction else run(job, handler)
 
 

@@ -36,7 +36,11 @@ class Handlers:
             try:
                 handler = self._found[path] = self._find(path)
             except HandlerNotFoundError:
-                raise
+                # The server says so as well, unless a worker with older code has told it otherwise.
+                handler = self._find_by_alias(path)
+                if handler is None:
+                    raise
+                self._found[path] = handler
             # Names are looked up by code of the module's, which may do anything, even leave.
             except BaseException as error:
                 reason = f"cannot be looked up: {_wording.in_words(error)}"
@@ -100,6 +104,12 @@ class Handlers:
                 path, f"is not a job: decorate it with @eram.job ({found!r})"
             )
         return found
+
+    def _find_by_alias(self, path: str) -> Handler[..., Any] | None:
+        found, _ = self.loaded()
+        owners = [owner for owner in sorted(found) if path in found[owner].aliases]
+        # Where two have it, it is the one that is declared last.
+        return found[owners[-1]] if owners else None
 
     def _is_allowed(self, module: str) -> bool:
         return any(f"{module}.".startswith(f"{prefix}.") for prefix in self._allow)

@@ -13,7 +13,14 @@ from eram import _enqueue, _json
 from eram._arguments import Arguments, path_of
 from eram._enqueue import AsyncConnection, Connection, Enqueued
 from eram._job import Job
-from eram._options import HandlerOptions, JobOptions, check_options, encode_options, strings
+from eram._options import (
+    HandlerOptions,
+    JobOptions,
+    add_options,
+    check_options,
+    encode_options,
+    strings,
+)
 from eram.errors import HandlerDefinitionError
 
 Parameters = ParamSpec("Parameters")
@@ -104,7 +111,7 @@ class Handler(Generic[Parameters, Result]):
         return self._aliases
 
     @property
-    def job_options(self) -> JobOptions:
+    def job_options(self) -> Mapping[str, Any]:
         """What its jobs have unless the caller of `enqueue` says otherwise: nothing as yet."""
         return {}
 
@@ -141,7 +148,7 @@ class Handler(Generic[Parameters, Result]):
 class ConfiguredHandler:
     """A handler together with options for the jobs to be enqueued."""
 
-    def __init__(self, handler: Handler[Any, Any], options: JobOptions) -> None:
+    def __init__(self, handler: Handler[Any, Any], options: Mapping[str, Any]) -> None:
         self._handler = handler
         self._options = options
 
@@ -159,9 +166,9 @@ class ConfiguredHandler:
         return self._handler.declared
 
     @property
-    def job_options(self) -> JobOptions:
-        """What its jobs have unless the caller of `enqueue` says otherwise; a copy."""
-        return self._options.copy()
+    def job_options(self) -> Mapping[str, Any]:
+        """What its jobs have unless the caller of `enqueue` says otherwise, as JSON."""
+        return self._options
 
     def check_args(self, args: Mapping[str, Any]) -> None:
         """Raise ArgumentsError unless the handler can be called with these arguments."""
@@ -170,7 +177,7 @@ class ConfiguredHandler:
     def options(self, **options: Unpack[JobOptions]) -> ConfiguredHandler:
         """Add to the options; what is given again is replaced."""
         check_options(options, JobOptions.__annotations__)
-        return ConfiguredHandler(self._handler, {**self._options, **options})
+        return ConfiguredHandler(self._handler, add_options(self._options, options))
 
     def enqueue(self, conn: Connection, /, **args: Any) -> Enqueued:
         """Enqueue a job with these options, in the connection's transaction if it has one."""

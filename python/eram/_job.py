@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
@@ -13,19 +14,22 @@ JobRow: TypeAlias = tuple[
     int, int, str, bytes, bytes, list[str], str, int, int, int, int, int, int, float | None
 ]
 
+NEVER = float("inf")
+
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Job:
     """One run of a job, as given to its handler. Nothing in it can be assigned to."""
 
-    __slots__ = ("_args", "_deadline", "_is_over", "_is_timed_out", "_meta", "_row")
+    __slots__ = ("_args", "_deadline", "_is_over", "_is_timed_out", "_late_at", "_meta", "_row")
 
     def __init__(self, row: JobRow) -> None:
         self._row = row
         self._args: dict[str, Any] | None = None
         self._meta: dict[str, Any] | None = None
         self._deadline: datetime | None = None
+        self._late_at = NEVER
         self._is_over = False
         self._is_timed_out = False
 
@@ -134,10 +138,20 @@ class Job:
         """The timeout as it was fetched."""
         return self._row[13]
 
+    @property
+    def late_at(self) -> float:
+        """When this attempt times out, as time.monotonic() counts."""
+        return self._late_at
+
     def mark_begun(self) -> None:
         """Note that the handler begins now; the worker does this where there is a timeout."""
         if (timeout := self.timeout) is not None:
             self._deadline = datetime.now(UTC) + timeout
+            self._late_at = time.monotonic() + timeout.total_seconds()
+
+    def mark_found_as(self, path: str) -> None:
+        """Note the path of the handler that knows the job's handler for an alias of its own."""
+        self._row = (*self._row[:2], path, *self._row[3:])
 
     def mark_cancelled(self) -> None:
         """Note that the job was cancelled; the worker does this."""

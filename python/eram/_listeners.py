@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from eram._enqueue import Enqueueable
 from eram._job import Job
-from eram._wait import Outcome
+from eram._watch import Outcome
 
 Listener: TypeAlias = Callable[[Job, Outcome], object]
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from eram import _listeners, _wording
 from eram._job import Job
 from eram._listeners import Subscription
-from eram._wait import Outcome
+from eram._watch import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +43,13 @@ class Notifier:
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_calling = False
+        # What ends the thread is no job.
+        self._is_closing = False
 
     @property
     def pending(self) -> int:
         """How many jobs there are whose end is not yet told."""
-        return self._backlog.qsize() + self._is_calling
+        return max(0, self._backlog.qsize() - self._is_closing) + self._is_calling
 
     def completed(self, job: Job, result: str | None) -> None:
         """Tell, soon, that a job was completed; its result is JSON."""
@@ -61,6 +63,7 @@ class Notifier:
 
     def close(self) -> None:
         """End once all is told."""
+        self._is_closing = True
         self._backlog.put(None)
 
     def join(self, timeout: float) -> bool:
@@ -91,14 +94,22 @@ class Notifier:
     def _run(self) -> None:
         while (ended := self._backlog.get()) is not None:
             self._is_calling = True
-            outcome = Outcome(
-                ended.state, None if ended.result is None else json.loads(ended.result), ended.error
-            )
-            for subscription in ended.subscriptions:
-                # Someone may have unsubscribed meanwhile.
-                if subscription.is_active:
-                    _call(subscription, ended.job, outcome)
+            _tell(ended)
             self._is_calling = False
+
+
+def _tell(ended: _Ended) -> None:
+    try:
+        result = None if ended.result is None else json.loads(ended.result)
+    # It is as deep as the interpreter allows, or of numbers too long for it.
+    except (ValueError, RecursionError) as error:
+        logger.warning("listeners cannot be told the result of job %s: %s", ended.job.id, error)
+        return
+    outcome = Outcome(ended.state, result, ended.error)
+    for subscription in ended.subscriptions:
+        # Someone may have unsubscribed meanwhile.
+        if subscription.is_active:
+            _call(subscription, ended.job, outcome)
 
 
 def _call(subscription: Subscription, job: Job, outcome: Outcome) -> None:

@@ -1,7 +1,7 @@
 """What can be said of a job, and how it is said in JSON.
 
-Defaults and checks are the extension's. Only what could not be said in JSON at all is refused here,
-before anything is sent.
+Defaults, ranges and names are the extension's to check. What is of a type that has no meaning is
+refused here, before anything is sent, and alike wherever it is said.
 """
 
 from __future__ import annotations
@@ -59,20 +59,45 @@ def encode_options(options: Mapping[str, Any]) -> dict[str, Any]:
         TypeError: an option is of a type that has no meaning.
         ValueError: a duration or a time makes no sense.
     """
-    return {name: _encode(name, value) for name, value in options.items() if value is not None}
+    return {name: _ENCODERS[name](value) for name, value in options.items() if value is not None}
+
+
+def add_options(encoded: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Add options to others that are JSON already; what is given again is replaced."""
+    added = encode_options(options)
+    # Each of the two says when, so either replaces both.
+    replaced = _TIMES if _TIMES & added.keys() else frozenset()
+    return {**{name: each for name, each in encoded.items() if name not in replaced}, **added}
 
 
 def strings(name: str, value: Any) -> list[str]:
     """Read a list of strings."""
-    # A string is a sequence as well, of its letters.
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    # A string is a sequence as well, of its letters, and a mapping is one of its keys.
+    is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+    found = list(value) if is_list else []
+    if not is_list or not all(isinstance(each, str) for each in found):
         raise TypeError(f"{name} must be a list of strings, got {value!r}")
-    return list(value)
+    return found
 
 
-def _encode(name: str, value: Any) -> Any:
-    encode = _ENCODERS.get(name)
-    return value if encode is None else encode(value)
+def _string(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {value!r}")
+    return value
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    return value
+
+
+def _encode_meta(meta: Any) -> dict[str, Any]:
+    if not isinstance(meta, Mapping):
+        raise TypeError(f"meta must be a mapping, got {meta!r}")
+    if not all(isinstance(name, str) for name in meta):
+        raise TypeError(f"the names of meta must be strings, got {list(meta)!r}")
+    return dict(meta)
 
 
 def _encode_time(time: Any) -> str:
@@ -80,7 +105,10 @@ def _encode_time(time: Any) -> str:
         raise TypeError(f"scheduled_at must be a datetime, got {time!r}")
     if time.utcoffset() is None:
         raise ValueError(f"scheduled_at must have a time zone, got {time!r}")
-    return time.astimezone(UTC).isoformat()
+    try:
+        return time.astimezone(UTC).isoformat()
+    except OverflowError as error:
+        raise ValueError(f"scheduled_at is out of range in UTC: {time!r}") from error
 
 
 def _encode_backoff(backoff: Any) -> Any:
@@ -88,8 +116,8 @@ def _encode_backoff(backoff: Any) -> Any:
         return backoff
     if isinstance(backoff, Mapping):
         return {name: _seconds(value) for name, value in backoff.items()}
-    if isinstance(backoff, Sequence):
-        return [_seconds(value) for value in backoff]
+    if isinstance(backoff, Sequence) and not isinstance(backoff, bytes | bytearray):
+        return _seconds(backoff)
     raise TypeError(
         f"backoff must be the name of a strategy, a list of delays or a mapping, got {backoff!r}"
     )
@@ -100,7 +128,9 @@ def _encode_unique(unique: Any) -> Any:
         return unique
     if isinstance(unique, Mapping):
         return {
-            name: strings(name, value) if name in {"fields", "keys"} else _seconds(value)
+            name: strings(f"unique: {name}", value)
+            if name in {"fields", "keys"}
+            else _seconds(value)
             for name, value in unique.items()
             if value is not None
         }
@@ -108,15 +138,23 @@ def _encode_unique(unique: Any) -> Any:
 
 
 def _seconds(value: Any) -> Any:
-    return value.total_seconds() if isinstance(value, timedelta) else value
+    """Say durations in seconds, also those of a list."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return [_seconds(each) for each in value] if isinstance(value, list | tuple) else value
 
+
+_TIMES = frozenset({"delay", "scheduled_at"})
 
 _ENCODERS: Mapping[str, Callable[[Any], Any]] = {
+    "queue": functools.partial(_string, "queue"),
+    "priority": functools.partial(_integer, "priority"),
+    "max_attempts": functools.partial(_integer, "max_attempts"),
     "delay": lambda delay: as_delay(delay).total_seconds(),
     "timeout": lambda timeout: as_delay(timeout, "a timeout").total_seconds(),
     "scheduled_at": _encode_time,
     "tags": functools.partial(strings, "tags"),
-    "meta": dict,
+    "meta": _encode_meta,
     "backoff": _encode_backoff,
     "unique": _encode_unique,
 }

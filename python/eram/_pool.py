@@ -123,5 +123,7 @@ class ExecutorPool:
                     failure.detail["traceback"],
                     extra={"job_id": job.id},
                 )
+            if job.timeout_seconds is not None:
+                self._deadlines.note_end(job)
             on_finished(outcome)
         runner.close()

@@ -8,19 +8,22 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any, Protocol
+from typing import Any
 
 import psycopg
 
-from eram import _report, _sql
+from eram import _report_calls, _sql
 from eram._connection import Backoff, Session, brief, job_cursor, open_session
 from eram._deadlines import Deadlines
 from eram._finding import Handlers
 from eram._job import Job
+from eram._look_back import LookBack
 from eram._notifier import Notifier
 from eram._outcome import Outcome, Released
 from eram._pool import ExecutorPool
 from eram._rate import Rate
+from eram._registration import Registration
+from eram._report import IN_THE_WAY, Reporter
 from eram._sleep import Sleeper
 from eram._transaction import TransactionRunner
 from eram._waiting import NEVER, Waiting
@@ -33,19 +36,8 @@ MAX_AHEAD_JOBS = 1_000
 # Jobs fetched ahead that turn out to come after slow ones are given back after so long.
 SURPLUS_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 5.0
-# The server gives up a client that vanished within so long (eram_start_worker() sets it).
-LOOK_BACK_SECONDS = 15.0
-
-
-class Registration(Protocol):
-    """The worker's registration with the server."""
-
-    @property
-    def worker_id(self) -> int:
-        """The id that jobs are fetched under."""
-
-    def renew(self, worker_id: int) -> None:
-        """Tell that the server takes the worker of this id for dead."""
+# Until the next fetch when one has waited for a lock in vain.
+LOCKED_SECONDS = 0.1
 
 
 class QueueRunner:
@@ -78,11 +70,10 @@ class QueueRunner:
         self._deadlines = Deadlines(self._in_hand)
         self._finished: deque[Outcome] = deque()
         self._cancelled: deque[tuple[int, int]] = deque()
-        self._reporter = _report.Reporter(notifier)
+        self._reporter = Reporter(notifier)
         self._rate = Rate(AHEAD_SECONDS)
         self._surplus_since: float | None = None
-        self._look_back_at = NEVER
-        self._has_served = False
+        self._look_back = LookBack()
         self._sleeper = Sleeper()
         self._stopping = threading.Event()
         self.has_ended = False
@@ -111,9 +102,14 @@ class QueueRunner:
         self._sleeper.ring()
 
     @property
-    def unfinished(self) -> int:
-        """How many jobs are in hand."""
-        return len(self._in_hand)
+    def unfinished(self) -> list[Job]:
+        """The jobs in hand."""
+        return list(self._in_hand)
+
+    @property
+    def unreported(self) -> set[Job]:
+        """The jobs that have ended, which the server does not know yet."""
+        return self._reporter.jobs
 
     def cancel(self, runs: list[tuple[int, int]]) -> None:
         """Let runs of jobs, as (id, run), know that they were cancelled."""
@@ -160,33 +156,30 @@ class QueueRunner:
         # Notifications that come in with an answer would pile up in the connection otherwise.
         conn.add_notify_handler(lambda _: waiting.notified())
         cursor = job_cursor(conn)
-        if self._has_served:
-            # Now, and once more when the server can be sure to have read all that the lost session
-            # was sent.
-            self._release_unheard(conn)
-            self._look_back_at = time.monotonic() + LOOK_BACK_SECONDS
-        self._has_served = True
+        self._look_back.begin()
         while True:
             is_stopping = self._stopping.is_set()
             count = self._collect()
             if self._deadlines.expire(self._reporter.add) or count:
                 waiting.freed()
-            if time.monotonic() > self._look_back_at:
-                self._look_back_at = NEVER
-                self._release_unheard(conn)
             self._mark_cancelled()
             if is_stopping:
                 self._give_back(self._pool.buffered)
             if self._reporter.send(conn):
                 waiting.put_off()
-            if is_stopping:
-                waiting.stop()
-                if self._is_over():
-                    return
-                seconds = None
-            else:
-                seconds = self._fetch_or_wait(cursor, waiting)
-                backoff.reset()
+            if self._look_back.is_due:
+                self._release_unheard(conn)
+            seconds = None
+            try:
+                if is_stopping:
+                    waiting.stop()
+                else:
+                    seconds = self._fetch_or_wait(cursor, waiting)
+                    backoff.reset()
+            except IN_THE_WAY:
+                seconds = LOCKED_SECONDS
+            if is_stopping and self._is_over():
+                return
             has_news = self._has_work if is_stopping else self._has_news
             if seconds != 0 and self._sleep(conn, seconds, has_news):
                 waiting.notified()
@@ -194,15 +187,23 @@ class QueueRunner:
     def _sleep(
         self, conn: psycopg.Connection[Any], seconds: float | None, has_news: Callable[[], bool]
     ) -> bool:
-        seconds = min(NEVER if seconds is None else seconds, self._deadlines.seconds_left())
+        seconds = min(
+            NEVER if seconds is None else seconds,
+            self._deadlines.seconds_left(),
+            self._reporter.seconds_left(),
+        )
         return self._sleeper.sleep(conn, None if seconds == NEVER else seconds, has_news)
 
     def _release_unheard(self, conn: psycopg.Connection[Any]) -> None:
         """Give back jobs that a lost session has fetched, but could not tell us of."""
-        # First what is no longer in hand, so that the rest is all that we should hold.
-        self._collect()
-        self._reporter.send(conn)
-        ids = _report.release_others(conn, self._worker_id, self._queue, self._in_hand)
+        # Apart from these, we should hold nothing.
+        ours = self._in_hand | self._reporter.jobs
+        try:
+            ids = _report_calls.release_others(conn, self._worker_id, self._queue, ours)
+        except IN_THE_WAY:
+            self._look_back.failed()
+            return
+        self._look_back.done()
         if ids:
             logger.warning("queue %s released %s jobs that it never saw", self._queue, len(ids))
 
@@ -219,8 +220,9 @@ class QueueRunner:
             outcome = self._finished.popleft()
             job = outcome.job
             self._in_hand.discard(job)
-            if job.timeout_seconds is None or self._deadlines.end(outcome):
-                self._reporter.add(outcome)
+            counted = outcome if job.timeout_seconds is None else self._deadlines.end(outcome)
+            if counted is not None:
+                self._reporter.add(counted)
             count += 1
         if count:
             self._rate.add(count)
@@ -289,9 +291,7 @@ class QueueRunner:
     def _mark_cancelled(self) -> None:
         if not self._cancelled:
             return
-        runs = set()
-        while self._cancelled:
-            runs.add(self._cancelled.popleft())
+        runs = {self._cancelled.popleft() for _ in range(len(self._cancelled))}
         for job in [job for job in self._in_hand if (job.id, job.run) in runs]:
             if self._pool.take_back_one(job):
                 self._in_hand.discard(job)

@@ -20,7 +20,7 @@ REGISTER_HANDLERS: LiteralString = (
     " make_interval(secs => handlers.timeout), handlers.meta, handlers.aliases)"
     " from jsonb_to_recordset(%s::jsonb) as handlers (handler text, queue text,"
     " max_attempts integer, priority integer, tags text[], unique_by jsonb, backoff jsonb,"
-    " timeout float8, meta jsonb, aliases text[])"
+    " timeout float8, meta jsonb, aliases text[]), set_config('lock_timeout', '100ms', true)"
 )
 RETENTION: LiteralString = "select state, max_age from eram_retention(%s::text)"
 VERSION: LiteralString = "select eram_version()"
@@ -31,18 +31,26 @@ FETCH: LiteralString = (
     " inserted_at, scheduled_at, attempted_at, extract(epoch from timeout)::float8"
     " from eram_fetch(%s::text, %s::integer, %s::bigint)"
 )
-COMPLETE_JOBS: LiteralString = "select eram_complete_jobs(%s::bigint[], %s::integer[], %s::jsonb[])"
+# What others have locked is waited for no longer than this, in the transaction of one statement.
+# It is said there: behind a pooler nothing can be said for the session.
+_BRIEFLY: LiteralString = " from set_config('lock_timeout', '100ms', true)"
+
+COMPLETE_JOBS: LiteralString = (
+    "select eram_complete_jobs(%s::bigint[], %s::integer[], %s::jsonb[])" + _BRIEFLY
+)
 FAIL_JOB: LiteralString = (
-    "select eram_fail_job(%s::bigint, %s::integer, %s::text, %s::jsonb, %s::interval)"
+    "select eram_fail_job(%s::bigint, %s::integer, %s::text, %s::jsonb, %s::interval)" + _BRIEFLY
 )
-SNOOZE_JOB: LiteralString = "select eram_snooze_job(%s::bigint, %s::integer, %s::interval)"
+SNOOZE_JOB: LiteralString = (
+    "select eram_snooze_job(%s::bigint, %s::integer, %s::interval)" + _BRIEFLY
+)
 CANCEL_JOB: LiteralString = (
-    "select eram_cancel_job(%s::bigint, reason => %s::text, run => %s::integer)"
+    "select eram_cancel_job(%s::bigint, reason => %s::text, run => %s::integer)" + _BRIEFLY
 )
-DISCARD_JOB: LiteralString = "select eram_discard_job(%s::bigint, %s::integer, %s::text)"
-RELEASE_JOBS: LiteralString = "select eram_release_jobs(%s::bigint[], %s::integer[])"
+DISCARD_JOB: LiteralString = "select eram_discard_job(%s::bigint, %s::integer, %s::text)" + _BRIEFLY
+RELEASE_JOBS: LiteralString = "select eram_release_jobs(%s::bigint[], %s::integer[])" + _BRIEFLY
 RELEASE_OTHER_JOBS: LiteralString = (
-    "select eram_release_other_jobs(%s::bigint, %s::text, %s::bigint[], %s::integer[])"
+    "select eram_release_other_jobs(%s::bigint, %s::text, %s::bigint[], %s::integer[])" + _BRIEFLY
 )
 
 # The server's clock alone counts, so a time comes as how long it is until then, and a
@@ -70,13 +78,16 @@ COMPLETE_JOB: LiteralString = (
     " array(select eram_complete_jobs(array[%s::bigint], array[%s::integer], array[%s::jsonb]))"
 )
 
-# In the order of eram._wait._Row. The result comes as text: what a connection makes of jsonb is the
-# business of its owner.
+# In the order of eram._watch._Row. How long to wait for locks is said first, in milliseconds, or
+# null. The result comes as text: what a connection makes of jsonb is the business of its owner.
 OUTCOME: LiteralString = (
-    "select state, result::text, error, is_final, channel,"
-    " channel is not null and channel in (select pg_listening_channels()),"
+    "select found.state, found.result::text, found.error, found.is_final, found.channel,"
+    " found.channel is not null and channel in (select pg_listening_channels()),"
     " pg_backend_pid(), pg_is_in_recovery(), current_setting('transaction_isolation')"
-    " from eram_outcome(%s::bigint)"
+    " from set_config("
+    "'lock_timeout', coalesce(%s::text, current_setting('lock_timeout')), true) as limits (value)"
+    " cross join lateral"
+    " eram_outcome(case when limits.value is not null then %s::bigint end) as found"
 )
 
 # A pooler hands out a server process other than the one that the client began with.

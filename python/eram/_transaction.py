@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from typing import Any
 
 import psycopg
@@ -143,7 +144,9 @@ def _end(conn: psycopg.Connection[Any], outcome: Outcome) -> Outcome:
         # even close(): the connection ends beneath it, and its transaction with it.
         conn.pgconn.finish()
         return _refused(outcome.job, _UNREAD) if isinstance(outcome, Completed) else outcome
-    return _complete(conn, outcome) if isinstance(outcome, Completed) else outcome
+    # An attempt that took too long counts as timed out, though nobody may have said so yet.
+    is_late = time.monotonic() >= outcome.job.late_at
+    return _complete(conn, outcome) if isinstance(outcome, Completed) and not is_late else outcome
 
 
 def _complete(conn: psycopg.Connection[Any], outcome: Completed) -> Outcome:

@@ -8,46 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import math
 import os
 import selectors
 import time
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, LiteralString, NamedTuple
+from typing import Any
 
 import psycopg
-from psycopg import sql
-from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
-from eram import _sql
-from eram._connection import jittered
-from eram._ear import AnyConnection, Ear
-from eram.errors import WaitError, WaitTimeoutError
-
-SHORTEST_POLL_SECONDS = 0.02
-LONGEST_POLL_SECONDS = 1.0
-# A net under what is announced: the job may be moved to a queue that announces elsewhere.
-NET_SECONDS = 4.0
-NEVER = float("inf")
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a job has ended.
-
-    Attributes:
-        state: `completed`, `discarded` or `cancelled`; None when nothing is left of the job, so
-            that it cannot be told any more.
-        result: what the handler of a completed job returned.
-        error: why the job was discarded or cancelled, if that was said.
-    """
-
-    state: str | None
-    result: Any = None
-    error: str | None = None
+from eram._ear import Ear
+from eram._watch import Outcome, Watch
+from eram.errors import WaitTimeoutError
 
 
 def wait(
@@ -67,10 +39,10 @@ def wait(
     """
     if not isinstance(conn, psycopg.Connection):
         raise TypeError(_wrong_connection(conn, "psycopg.Connection", "wait_async"))
-    watch = _Watch(conn, job_id, timeout)
+    watch = Watch(conn, job_id, timeout)
     try:
         while True:
-            outcome = watch.read(_execute(conn, watch, *watch.question()))
+            outcome = watch.read(_look(conn, watch))
             if outcome is not None:
                 return outcome
             seconds = watch.pause()
@@ -97,23 +69,19 @@ async def wait_async(
     """Wait until a job has ended, on an async connection; otherwise like `wait`."""
     if not isinstance(conn, psycopg.AsyncConnection):
         raise TypeError(_wrong_connection(conn, "psycopg.AsyncConnection", "wait"))
-    watch = _Watch(conn, job_id, timeout)
-    cancel_count = _cancel_count()
+    watch = Watch(conn, job_id, timeout)
     try:
-        while True:
-            outcome = watch.read(await _execute_async(conn, watch, *watch.question()))
-            if outcome is not None:
-                return outcome
-            if _cancel_count() > cancel_count:
-                # Python 3.11 can lose it within a statement, by way of asyncio.wait_for().
-                raise asyncio.CancelledError
-            seconds = watch.pause()
-            if (statement := watch.tune()) is not None:
-                await _execute_async(conn, watch, statement)
-            elif watch.ear.channel is None:
-                await asyncio.sleep(seconds)
-            else:
-                await _listen_async(conn, watch.ear, seconds)
+        async with asyncio.timeout(watch.seconds_for_all()) as limit:
+            # Another task may be at a statement of its own.
+            async with conn.lock:
+                watch.look_at_connection()
+            if not watch.is_limited:
+                limit.reschedule(None)
+            return await _wait_on(conn, watch)
+    except WaitTimeoutError:
+        raise
+    except TimeoutError as error:
+        raise watch.is_late() from error
     finally:
         try:
             if (statement := watch.ear.leave()) is not None and not conn.closed:
@@ -122,108 +90,60 @@ async def wait_async(
             watch.ear.close()
 
 
-class _Row(NamedTuple):
-    """What the statement OUTCOME returns."""
+async def _wait_on(conn: psycopg.AsyncConnection[Any], watch: Watch) -> Outcome:
+    cancel_count = _cancel_count()
+    while True:
+        outcome = watch.read(await _look_async(conn, watch))
+        if outcome is not None:
+            return outcome
+        if _cancel_count() > cancel_count:
+            # Python 3.11 can lose it within a statement, by way of asyncio.wait_for().
+            raise asyncio.CancelledError
+        seconds = watch.pause()
+        if (statement := watch.tune()) is not None:
+            await _execute_async(conn, watch, statement)
+        elif watch.ear.channel is None:
+            await asyncio.sleep(seconds)
+        else:
+            await _listen_async(conn, watch.ear, seconds)
 
-    state: str | None
-    result: str | None
-    error: str | None
-    is_final: bool
-    channel: str | None
-    is_heard: bool
-    backend_pid: int
-    is_in_recovery: bool
-    isolation: str
 
-
-class _Watch:
-    """What is known of the job, and what to do next."""
-
-    def __init__(self, conn: AnyConnection, job_id: int, timeout: float | timedelta | None) -> None:
-        if isinstance(job_id, bool) or not isinstance(job_id, int):
-            raise TypeError(f"job_id must be the id of a job, got {job_id!r}")
-        self.ear = Ear(conn, job_id)
-        self._conn = conn
-        self._job_id = job_id
-        self._timeout = _seconds(timeout)
-        self._deadline = time.monotonic() + self._timeout
-        self._poll = SHORTEST_POLL_SECONDS
-        self._row: _Row | None = None
-        status = conn.info.transaction_status
-        self._is_idle = status == TransactionStatus.IDLE
-        # Each statement has a transaction of its own then, so that none is left open.
-        self.is_transactional = self._is_idle and not conn.autocommit
-
-    def question(self) -> tuple[LiteralString, int]:
-        """Return the statement that looks, and its parameter."""
-        # Before it: what is heard together with the answer may have happened after the look.
-        self.ear.has_news = False
-        return _sql.OUTCOME, self._job_id
-
-    def read(self, values: tuple[Any, ...] | None) -> Outcome | None:
-        """Take in what a look has found; return how the job ended if it has."""
-        row = self._row = _Row(*values or ())
-        if not self._is_idle and row.isolation not in {"read committed", "read uncommitted"}:
-            raise WaitError(
-                f"a transaction in {row.isolation.upper()} never sees the end of a job that has not"
-                " ended before it began; wait outside of it, or in READ COMMITTED"
-            )
-        if not row.is_final:
+def _look(conn: psycopg.Connection[Any], watch: Watch) -> tuple[Any, ...] | None:
+    try:
+        return _execute(conn, watch, *watch.question())
+    except psycopg.errors.LockNotAvailable:
+        if watch.is_limited:
             return None
-        result = None if row.result is None else json.loads(row.result)
-        # A job that was removed as it was completed leaves nothing but its announcement.
-        return Outcome(row.state or self.ear.announced, result, row.error)
+        raise
 
-    def pause(self) -> float:
-        """Say how long to wait before the next look.
 
-        Raises:
-            WaitTimeoutError: there is no time left.
-        """
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            state = self._row.state if self._row else None
-            raise WaitTimeoutError(self._job_id, state, self._timeout)
-        if self._row is not None and self.ear.channel == self._row.channel is not None:
-            return min(left, jittered(NET_SECONDS))
-        seconds = jittered(self._poll)
-        self._poll = min(2 * self._poll, LONGEST_POLL_SECONDS)
-        return min(left, seconds)
-
-    def tune(self) -> sql.Composed | None:
-        """Return the statement by which to hear of the job's end, if there is any to be sent."""
-        row = self._row
-        if row is None or row.channel is None or not self._can_listen(row):
+async def _look_async(conn: psycopg.AsyncConnection[Any], watch: Watch) -> tuple[Any, ...] | None:
+    try:
+        return await _execute_async(conn, watch, *watch.question())
+    except psycopg.errors.LockNotAvailable:
+        if watch.is_limited:
             return None
-        return self.ear.tune(row.channel, is_shared=row.is_heard)
-
-    def _can_listen(self, row: _Row) -> bool:
-        return (
-            self._is_idle
-            and not row.is_in_recovery
-            # A pooler hands out a server process other than the one that the client began with.
-            and row.backend_pid == self._conn.info.backend_pid
-            and self._conn.pgconn.pipeline_status == PipelineStatus.OFF
-        )
+        raise
 
 
 def _execute(
-    conn: psycopg.Connection[Any], watch: _Watch, statement: Any, *params: Any
+    conn: psycopg.Connection[Any], watch: Watch, statement: Any, *params: Any
 ) -> tuple[Any, ...] | None:
     scope = conn.transaction() if watch.is_transactional else contextlib.nullcontext()
     # A cursor of our own making, and nothing prepared: it works behind every pooler.
     with scope, psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
         cursor.execute(statement, params or None, prepare=False)
-        return cursor.fetchone() if cursor.description else None
+        # What has parameters has an answer; in a pipeline nothing else would tell.
+        return cursor.fetchone() if params else None
 
 
 async def _execute_async(
-    conn: psycopg.AsyncConnection[Any], watch: _Watch, statement: Any, *params: Any
+    conn: psycopg.AsyncConnection[Any], watch: Watch, statement: Any, *params: Any
 ) -> tuple[Any, ...] | None:
     scope = conn.transaction() if watch.is_transactional else contextlib.nullcontext()
     async with scope, psycopg.AsyncCursor(conn, row_factory=tuple_row) as cursor:
         await cursor.execute(statement, params or None, prepare=False)
-        return await cursor.fetchone() if cursor.description else None
+        return await cursor.fetchone() if params else None
 
 
 def _listen(conn: psycopg.Connection[Any], ear: Ear, seconds: float) -> None:
@@ -269,17 +189,6 @@ async def _listen_async(conn: psycopg.AsyncConnection[Any], ear: Ear, seconds: f
 def _cancel_count() -> int:
     task = asyncio.current_task()
     return task.cancelling() if task else 0
-
-
-def _seconds(timeout: float | timedelta | None) -> float:
-    if timeout is None:
-        return NEVER
-    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise TypeError(f"a timeout is a timedelta or a number of seconds, got {timeout!r}")
-    if math.isnan(seconds) or seconds < 0:
-        raise ValueError(f"a timeout must not be negative, got {timeout!r}")
-    return seconds
 
 
 def _wrong_connection(conn: object, wanted: str, other: str) -> str:

@@ -101,7 +101,17 @@ class Worker:
     @property
     def unfinished(self) -> int:
         """How many jobs the worker holds."""
-        return sum(runner.unfinished for runner in self._runners)
+        return sum(len(runner.unfinished) for runner in self._runners)
+
+    @property
+    def overrun(self) -> int:
+        """How many of these go on in vain: they have timed out, or were cancelled."""
+        return sum(job.cancelled for runner in self._runners for job in runner.unfinished)
+
+    @property
+    def unreported(self) -> list[int]:
+        """The ids of the jobs that have ended, which the server does not know yet."""
+        return sorted(job.id for runner in self._runners for job in runner.unreported)
 
     @property
     def untold(self) -> int:

@@ -62,6 +62,7 @@ class WaitTimeoutError(WaitError, TimeoutError):
     """A job has not ended in time."""
 
     def __init__(self, job_id: int, state: str | None, timeout: float) -> None:
-        super().__init__(f"job {job_id} has not ended within {timeout:g} s: it is {state}")
+        where = f"it is {state}" if state else "nobody could say where it stands"
+        super().__init__(f"job {job_id} has not ended within {timeout:g} s: {where}")
         self.job_id = job_id
         self.state = state

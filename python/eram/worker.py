@@ -23,6 +23,8 @@ from eram.errors import ConfigError
 # Not __name__, which is __main__ here.
 logger = logging.getLogger("eram.worker")
 
+MAX_NAMED_JOBS = 20
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a worker until a signal ends it; return the exit code."""
@@ -55,13 +57,29 @@ def _run(config: WorkerConfig) -> int:
     worker.stop()
     if worker.join(config.grace_period):
         logger.info("stopped")
-    elif worker.unfinished:
-        logger.error("%s jobs did not end in time and are left to be rescued", worker.unfinished)
-    elif worker.untold:
-        logger.warning("stopped, but listeners have not heard of %s jobs", worker.untold)
     else:
-        logger.warning("stopped, but the server may not know it yet")
+        _say_what_is_left(worker)
     end_process(0)
+
+
+def _say_what_is_left(worker: Worker) -> None:
+    overrun, unreported, untold = worker.overrun, worker.unreported, worker.untold
+    if (unfinished := worker.unfinished - overrun) > 0:
+        logger.error("%s jobs did not end in time and are left to be rescued", unfinished)
+    if unreported:
+        ids = ", ".join(map(str, unreported[:MAX_NAMED_JOBS]))
+        logger.error(
+            "%s jobs ended, but it could not be reported, and they are left to be rescued: %s%s",
+            len(unreported),
+            ids,
+            ", ..." if len(unreported) > MAX_NAMED_JOBS else "",
+        )
+    if overrun:
+        logger.warning("%s handlers did not end though their runs are over", overrun)
+    if untold:
+        logger.warning("stopped, but listeners have not heard of %s jobs", untold)
+    if not (unfinished or unreported or overrun or untold):
+        logger.warning("stopped, but the server may not know it yet")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from helpers import PATIENCE, eventually
 from wait_helpers import Wait, WatchedEar, wait_on_a_connection, wait_on_an_async_connection
 
 import eram
-from eram import _wait
+from eram import _watch
 
 FOLDER = Path(__file__).parent
 StartWorker = Callable[..., eram.Worker]
@@ -164,7 +164,7 @@ def announcing(conn: psycopg.Connection) -> None:
 def only_hearing(announcing: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits without listening, or does not hear, waits in vain."""
     for name in ("NET_SECONDS", "SHORTEST_POLL_SECONDS"):
-        monkeypatch.setattr(_wait, name, 1000.0)
+        monkeypatch.setattr(_watch, name, 1000.0)
 
 
 @pytest.fixture
@@ -176,5 +176,5 @@ def ears(monkeypatch: pytest.MonkeyPatch) -> list[WatchedEar]:
         made.append(WatchedEar(*args))
         return made[-1]
 
-    monkeypatch.setattr(_wait, "Ear", make)
+    monkeypatch.setattr(_watch, "Ear", make)
     return made

@@ -125,6 +125,31 @@ def wait(job, name):
     return {"run": job.run}
 
 
+@eram.job(max_attempts=2)
+def wait_and(job, name, end):
+    """End in some way when the test opens the gate."""
+    started[name].set()
+    assert gates[name].wait(PATIENCE)
+    match end:
+        case "raise":
+            raise ValueError("at the gate")
+        case "snooze":
+            return eram.Snooze(3600)
+        case "cancel":
+            return eram.Cancel("at the gate")
+        case "discard":
+            return eram.Discard("at the gate")
+        case _:
+            return {"run": job.run}
+
+
+@eram.job
+def wait_for_file(job, path):
+    deadline = time.monotonic() + PATIENCE
+    while not Path(path).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 @eram.job
 def wait_for_cancel(job, name):
     started[name].set()

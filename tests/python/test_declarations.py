@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import sys
@@ -54,6 +55,16 @@ def send(conn, *allow):
     declarations = Declarations(found)
     declarations.send(conn)
     return declarations
+
+
+def send_until(declarations, conn, condition):
+    """Take as many turns as it needs."""
+
+    def has_come():
+        declarations.send(conn)
+        return condition()
+
+    eventually(has_come)
 
 
 def test_worker_registers_what_it_may_run(conn, start_worker, write):
@@ -189,9 +200,82 @@ def test_second_worker_changes_nothing(conn, write):
 
 def test_refused_declaration_costs_only_itself(conn, write, caplog):
     write("shop", a="", b="priority=99", c="priority=2")
-    send(conn, "shop")
+    declarations = send(conn, "shop")
+    send_until(declarations, conn, lambda: len(handlers(conn)) == 2)
     assert handlers(conn) == {"shop:a": {}, "shop:c": {"priority": 2}}
     assert "what shop:b declares is refused by the server: priority" in caplog.text
+
+
+def test_refused_declaration_is_found_by_halves(conn, write, monkeypatch, caplog):
+    options = {f"h{number:03}": "" for number in range(100)}
+    write("shop", **{**options, "h037": "priority=99", "h081": "max_attempts=-1"})
+    calls = []
+    register = _declarations._register
+
+    def note(conn, new):
+        calls.append(len(new))
+        register(conn, new)
+
+    monkeypatch.setattr(_declarations, "_register", note)
+    declarations = send(conn, "shop")
+    send_until(declarations, conn, lambda: len(handlers(conn)) == 98)
+    send_until(declarations, conn, lambda: caplog.text.count("is refused") == 2)
+    assert len(calls) < 40
+    calls.clear()
+    declarations.send(conn)
+    assert calls == []
+
+
+def test_turn_ends_after_a_moment(conn, write, monkeypatch):
+    write("shop", a="", b="priority=99", c="")
+    monkeypatch.setattr(_declarations, "TURN_SECONDS", -1)
+    calls = []
+    register = _declarations._register
+
+    def note(conn, new):
+        calls.append([each["handler"][-1] for each in new])
+        register(conn, new)
+
+    monkeypatch.setattr(_declarations, "_register", note)
+    declarations = send(conn, "shop")
+    for _ in range(6):
+        declarations.send(conn)
+    assert calls == [["a", "b", "c"], ["a"], ["b", "c"], ["b"], ["c"]]
+
+
+def test_locked_table_is_not_waited_for(conn, connect, write):
+    """The thread that declares is the one whose heartbeats prove that the worker lives."""
+    write("shop", a="priority=1", b="priority=99")
+    rival = connect(autocommit=False)
+    rival.execute("select eram_set_handler('some:other', '{}')")
+    found = Handlers(["shop"])
+    found.load()
+    declarations = Declarations(found)
+    mine = connect()
+    mine.execute("set lock_timeout to 0")
+    mine.execute("set statement_timeout to '60s'")
+    for _ in range(3):
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            declarations.send(mine)
+    rival.rollback()
+    send_until(declarations, mine, lambda: len(handlers(conn)) == 1)
+    assert list(handlers(conn)) == ["shop:a"]
+
+
+def test_alias_of_two_is_said(conn, write, caplog):
+    write("shop", a="aliases=['gone:x']", b="aliases=['gone:x']")
+    send(conn, "shop")
+    assert handlers(conn)["gone:x"] == "shop:b"
+    assert '"gone:x" is an alias of "shop:b", not of "shop:a"' in caplog.text
+
+
+def test_worker_knows_its_aliases_whatever_the_server_says(conn, start_worker, write):
+    """A worker with older code has started again, and the alias is a handler of its own again."""
+    write("shop", a="aliases=['gone.jobs:old']")
+    start_worker(allow=["shop"])
+    conn.execute("select eram_register_handler('gone.jobs:old')")
+    answer = eram.enqueue(conn, "gone.jobs:old", max_attempts=1)
+    wait_for_state(conn, answer.id, "completed")
 
 
 def test_handler_that_exists_is_no_alias(conn, write, caplog):
@@ -243,7 +327,8 @@ def test_many_at_once_do_not_lock_each_other_out(dsn, conn, write):
         try:
             with psycopg.connect(dsn, autocommit=True) as mine:
                 for _ in range(5):
-                    _declarations._register(mine, new)
+                    with contextlib.suppress(psycopg.errors.LockNotAvailable):
+                        _declarations._register(mine, new)
         except psycopg.Error as error:
             errors.append(error)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -20,6 +20,8 @@ def make_handler(**options):
     email.__module__, email.__qualname__ = "shop.jobs", "email"
     return eram.job(**options)(email)
 
+
+MINUTE = timedelta(minutes=1)
 
 DECLARED = {
     "queue": "mail",
@@ -62,7 +64,58 @@ def test_handler_that_declares_nothing_has_no_defaults():
 def test_none_is_what_was_not_given():
     options: Any = {"priority": None, "tags": None}
     document = _document(make_handler().options(priority=1), {}, options)
-    assert document == {"handler": "shop.jobs:email", "args": {}}
+    assert document == {"handler": "shop.jobs:email", "args": {}, "priority": 1}
+    later = make_handler().options(delay=3600).options(**options)
+    for nothing in ({"delay": None}, {"scheduled_at": None}):
+        assert _document(later, {}, nothing)["delay"] == 3600
+
+
+def test_delay_and_scheduled_at_replace_each_other():
+    """Whoever says when, last."""
+    tomorrow = datetime(2030, 1, 1, tzinfo=UTC)
+    either = make_handler().options(delay=60).options(scheduled_at=tomorrow)
+    assert either.job_options == {"scheduled_at": "2030-01-01T00:00:00+00:00"}
+    assert either.options(delay=1).job_options == {"delay": 1}
+
+
+def test_options_are_read_once():
+    handler = make_handler().options(tags=(tag for tag in "ab"), backoff={"delays": [MINUTE]})
+    for _ in range(2):
+        document = _document(handler, {}, {})
+        assert (document["tags"], document["backoff"]) == (["a", "b"], {"delays": [60]})
+
+
+WRONG = [
+    ({"priority": "1"}, "priority must be an integer, got '1'"),
+    ({"priority": 1.0}, "priority must be an integer, got 1.0"),
+    ({"max_attempts": True}, "max_attempts must be an integer"),
+    ({"queue": 5}, "queue must be a string, got 5"),
+    ({"queue": ["q"]}, "queue must be a string"),
+    ({"tags": [1]}, "tags must be a list of strings"),
+    ({"tags": b"abc"}, "tags must be a list of strings"),
+    ({"tags": {"a": 1}}, "tags must be a list of strings"),
+    ({"meta": 5}, "meta must be a mapping, got 5"),
+    ({"meta": ["ab", "cd"]}, "meta must be a mapping"),
+    ({"meta": {1: 2}}, "the names of meta must be strings"),
+    ({"backoff": b"linear"}, "backoff must be the name"),
+    ({"unique": {"keys": [1]}}, "unique: keys must be a list of strings"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG)
+def test_wrong_type_is_refused_wherever_it_is_said(options: Any, message):
+    with pytest.raises(TypeError, match=message):
+        make_handler(**options)
+    with pytest.raises(TypeError, match=message):
+        make_handler().options(**options)
+    with pytest.raises(TypeError, match=message):
+        _document("a:b", {}, options)
+
+
+def test_time_that_utc_does_not_have_is_refused():
+    first = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))
+    with pytest.raises(ValueError, match="scheduled_at is out of range"):
+        _document("a:b", {}, {"scheduled_at": first})
 
 
 def test_unique_may_be_switched_off():

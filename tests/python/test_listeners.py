@@ -292,3 +292,22 @@ def test_what_cannot_listen_is_refused(handler, listener, message):
     for subscribe in (eram.on_success, eram.on_failure):
         with pytest.raises(TypeError, match=message):
             subscribe(handler, listener)
+
+
+def test_worker_without_listeners_leaves_nothing_untold(start_worker):
+    worker = start_worker()
+    worker.stop()
+    assert worker.join(PATIENCE)
+    assert worker.untold == 0
+
+
+def test_result_that_cannot_be_read_ends_no_thread(heard, caplog):
+    outcomes = heard()
+    notifier = Notifier()
+    job = eram.Job((1, 1, "a:b", b"\1{}", b"\1{}", [], "q", 0, 1, 1, 0, 0, 0, None))
+    notifier.completed(job, "[" * 100_000)
+    notifier.completed(job, '"after"')
+    notifier.close()
+    assert notifier.join(PATIENCE)
+    assert outcomes == [("success", 1, eram.Outcome("completed", "after"))]
+    assert "listeners cannot be told the result of job 1" in caplog.text

@@ -14,7 +14,7 @@ from helpers import PATIENCE, eventually, job_of, wait_for_state
 
 import eram
 from eram._deadlines import MAX_STALE_ENTRIES, Deadlines
-from eram._outcome import Released
+from eram._outcome import Cancelled, Completed, Failed, Released, Settled
 from eram._transaction import TransactionRunner
 
 
@@ -164,6 +164,16 @@ def test_job_that_timed_out_while_there_was_no_connection_is_not_run(dsn):
     runner.close()
 
 
+def test_transaction_that_took_too_long_is_not_committed(dsn, conn, effects):
+    """Though nobody has said yet that its time is over."""
+    job = make_job(1, 0.01)
+    job.mark_begun()
+    runner = TransactionRunner(dsn, "eram jobs test", threading.Event())
+    assert runner(job, timed_jobs.insert_late) == Completed(job, None)
+    runner.close()
+    assert effects() == []
+
+
 def make_job(number, timeout):
     return eram.Job((number, 1, "a:b", b"\1{}", b"\1{}", [], "q", 0, 1, 1, 0, 0, 0, timeout))
 
@@ -193,10 +203,63 @@ def test_job_that_has_not_begun_does_not_time_out():
     deadlines.watch([job])
     time.sleep(0.01)
     assert not deadlines.expire(pytest.fail)
-    deadlines.begin(job, lambda job: None)
+    deadlines.begin(job, cut_nothing)
     time.sleep(0.01)
     outcomes = []
     assert deadlines.expire(outcomes.append)
     assert [outcome.job for outcome in outcomes] == [job]
     assert job.timed_out
     assert job.cancelled
+
+
+def cut_nothing(job):
+    pass
+
+
+@pytest.fixture
+def run_for():
+    """Begin a job with a timeout of 20 ms, and end it after some time."""
+
+    def run_for(seconds):
+        job = make_job(1, 0.02)
+        deadlines = Deadlines({job})
+        deadlines.watch([job])
+        deadlines.begin(job, cut_nothing)
+        time.sleep(seconds)
+        deadlines.note_end(job)
+        return job, deadlines
+
+    return run_for
+
+
+def test_what_ended_in_time_counts_whenever_it_is_looked_at(run_for):
+    job, deadlines = run_for(0)
+    time.sleep(0.05)
+    assert not deadlines.expire(pytest.fail)
+    assert deadlines.end(Completed(job, None)) == Completed(job, None)
+    assert not job.timed_out
+
+
+@pytest.mark.parametrize("what", [Completed, Cancelled])
+def test_what_ended_too_late_has_timed_out_though_nobody_looked(run_for, what):
+    job, deadlines = run_for(0.05)
+    # The report comes with the outcome.
+    assert not deadlines.expire(pytest.fail)
+    outcome = deadlines.end(what(job, None))
+    assert outcome == Failed(job, "timed out after 0.02 s", {"type": "timeout", "traceback": ""})
+    assert job.timed_out
+
+
+def test_error_that_came_too_late_still_says_where(run_for):
+    job, deadlines = run_for(0.05)
+    outcome = deadlines.end(Failed(job, "no", {"type": "ValueError", "traceback": "there"}))
+    assert (outcome.error, outcome.detail) == (
+        "timed out after 0.02 s",
+        {"type": "timeout", "traceback": "there"},
+    )
+
+
+@pytest.mark.parametrize("end", [lambda job: Settled(job, None), Released], ids=str)
+def test_what_was_committed_or_never_begun_has_not_timed_out(run_for, end):
+    job, deadlines = run_for(0.05)
+    assert deadlines.end(end(job)) == end(job)

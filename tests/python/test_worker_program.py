@@ -59,6 +59,19 @@ def test_job_that_outlives_the_grace_period_is_left_to_be_rescued(conn, spawn_wo
     assert [run for _, run, _ in begun(path)] == ["1", "2"]
 
 
+def test_handler_whose_run_is_over_is_not_said_to_be_rescued(conn, spawn_worker, tmp_path):
+    path = tmp_path / "lines"
+    worker = spawn_worker("--grace-period", "0.3")
+    sample_jobs.append_line.options(timeout=0.5, max_attempts=1).enqueue(
+        conn, path=str(path), seconds=30
+    )
+    worker.wait_for_log("is discarded: timed out")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert "1 handlers did not end though their runs are over" in worker.log
+    assert "left to be rescued" not in worker.log
+
+
 def test_second_signal_leaves_at_once(conn, spawn_worker, tmp_path):
     path = tmp_path / "lines"
     worker = spawn_worker()

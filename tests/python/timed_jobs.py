@@ -73,6 +73,12 @@ def insert_slowly(job, conn, how, name=""):
 
 
 @eram.job(transaction=True)
+def insert_late(job, conn):
+    conn.execute("insert into effects values (1)")
+    time.sleep(0.05)
+
+
+@eram.job(transaction=True)
 def insert_quickly(job, conn):
     conn.execute("insert into effects values (0)")
     return {"inserted": True}
