@@ -54,6 +54,7 @@ def test_locked_job_holds_up_no_other(conn, start_worker, lock, end, caplog):
     sample_jobs.gates["a"].set()
     for _ in range(3):
         wait_for_state(conn, sample_jobs.nothing.enqueue(conn).id, "completed")
+    eventually(lambda: f"job {answer.id} is locked by someone" in caplog.text)
     assert job_of(conn, answer.id)["state"] == "executing"
     rival.rollback()
     job = wait_for_state(conn, answer.id, ENDS[end])
@@ -92,7 +93,7 @@ def test_report_that_waits_outlives_the_session(conn, start_worker, lock, caplog
     rival.rollback()
     job = wait_for_state(conn, answer.id, "completed")
     assert job["result"] == {"run": 1}
-    assert worker.unreported == []
+    eventually(lambda: worker.unreported == [])
 
 
 def test_worker_that_stops_says_what_it_could_not_report(conn, spawn_worker, lock, tmp_path):
