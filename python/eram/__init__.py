@@ -4,6 +4,7 @@
 `python -m eram.worker --allow myapp.jobs`, or `Worker` in a process of your own.
 """
 
+from eram._current import current_job
 from eram._enqueue import (
     Enqueued,
     NewJob,
@@ -58,6 +59,7 @@ __all__ = [
     "WaitError",
     "WaitTimeoutError",
     "Worker",
+    "current_job",
     "enqueue",
     "enqueue_async",
     "enqueue_many",

@@ -9,21 +9,32 @@ from typing import Any
 
 from eram.errors import ArgumentsError, HandlerDefinitionError
 
+# What the session is called where the decorator does not say that there is one.
+SESSION = "session"
+
 
 class Arguments:
-    """What a handler's function can be called with, after the job and the connection."""
+    """What a handler's function can be called with, after the job and the session.
 
-    def __init__(self, function: Callable[..., Any], leading: Sequence[str]) -> None:
+    Args:
+        function: the handler's function.
+        takes_session: whether its second parameter is the session; None is if it is called so.
+    """
+
+    def __init__(self, function: Callable[..., Any], takes_session: bool | None) -> None:
         if not inspect.isfunction(function):
             raise HandlerDefinitionError(f"only a function can be a handler, got {function!r}")
         self._path = path_of(function)
-        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            raise HandlerDefinitionError(f'handler "{self._path}" is async, which is not supported')
-        if inspect.isgeneratorfunction(function):
+        self.is_async = inspect.iscoroutinefunction(function)
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise HandlerDefinitionError(
                 f'handler "{self._path}" is a generator: it would never run'
             )
         parameters = list(inspect.signature(function).parameters.values())
+        if takes_session is None:
+            takes_session = len(parameters) > 1 and parameters[1].name == SESSION
+        self.takes_session = takes_session
+        leading = ("job", SESSION) if takes_session else ("job",)
         first, rest = parameters[: len(leading)], parameters[len(leading) :]
         by_position = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
         if len(first) < len(leading) or any(each.kind not in by_position for each in first):
@@ -43,6 +54,9 @@ class Arguments:
                 )
         self._taken = {each.name for each in first if each.kind is not by_position[0]}
         self._names = frozenset(by_name)
+        self._in_order = [
+            each.name for each in rest if each.kind is Parameter.POSITIONAL_OR_KEYWORD
+        ]
         self._required = frozenset(
             name for name, each in by_name.items() if each.default is Parameter.empty
         )
@@ -59,6 +73,22 @@ class Arguments:
         excess = given & self._taken if self._takes_any else given - self._names
         if excess:
             raise ArgumentsError(f'handler "{self._path}" does not take {_list(excess)}')
+
+    def named(self, args: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+        """Give arguments that stand by position their names.
+
+        Raises:
+            ArgumentsError: there are too many, or one is given twice.
+        """
+        if len(args) > len(self._in_order):
+            raise ArgumentsError(
+                f'handler "{self._path}" takes {len(self._in_order)} arguments by position,'
+                f" got {len(args)}"
+            )
+        by_position = dict(zip(self._in_order, args, strict=False))
+        if twice := by_position.keys() & named.keys():
+            raise ArgumentsError(f'handler "{self._path}" is given {_list(twice)} twice')
+        return {**by_position, **named}
 
 
 def path_of(function: Callable[..., Any]) -> str:

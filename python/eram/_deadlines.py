@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from eram import _executor, _json, _wording
+from eram._event_loop import EventLoop
 from eram._job import Job
 from eram._outcome import Failed, Outcome, Released, Settled
 
@@ -41,10 +42,12 @@ class Deadlines:
 
     Args:
         in_hand: the jobs that have not ended, whether begun or not.
+        loop: where async handlers run.
     """
 
-    def __init__(self, in_hand: Collection[Job]) -> None:
+    def __init__(self, in_hand: Collection[Job], loop: EventLoop) -> None:
         self._in_hand = in_hand
+        self._loop = loop
         self._numbers = itertools.count()
         self._heap: list[tuple[float, int, Job]] = []
         self._begun: dict[Job, _Begun] = {}
@@ -122,10 +125,20 @@ class Deadlines:
                 continue
             # Marked first: what the handler does from now on is in vain.
             job.mark_timed_out()
-            report(_timed_out(job, _place_of(begun.thread_id)))
+            report(_timed_out(job, self._place_of(job, begun.thread_id)))
+            self._loop.cancel(job)
             begun.cut(job)
             has_any = True
         return has_any
+
+    def _place_of(self, job: Job, thread_id: int) -> str:
+        frames = self._loop.frames_of(job)
+        if frames is None:
+            frame = sys._current_frames().get(thread_id)  # noqa: SLF001 - the way there is
+            place = _wording.stack(frame, _executor.MAX_TRACEBACK_ENTRIES)
+        else:
+            place = _wording.entries(frames, _executor.MAX_TRACEBACK_ENTRIES)
+        return _json.storable_text(place, _executor.MAX_TRACEBACK_CHARACTERS)
 
     def _push(self, at: float, job: Job) -> None:
         heapq.heappush(self._heap, (at, next(self._numbers), job))
@@ -134,9 +147,3 @@ class Deadlines:
 def _timed_out(job: Job, place: str) -> Failed:
     error = f"timed out after {job.timeout_seconds:g} s"
     return Failed(job, error, {"type": "timeout", "traceback": place})
-
-
-def _place_of(thread_id: int) -> str:
-    frame = sys._current_frames().get(thread_id)  # noqa: SLF001 - the way there is
-    place = _wording.stack(frame, _executor.MAX_TRACEBACK_ENTRIES)
-    return _json.storable_text(place, _executor.MAX_TRACEBACK_CHARACTERS)

@@ -1,16 +1,19 @@
-"""Running one job: it comes in, one immutable outcome comes out. No I/O, no threads."""
+"""Running one job: it comes in, one immutable outcome comes out. No I/O, no threads of its own."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Sequence
+from contextvars import Context
+from typing import Any, Protocol
 
-from eram import _json, _wording
-from eram._enqueue import Connection
+from eram import _current, _json, _wording
+from eram._event_loop import EventLoop
 from eram._finding import Handlers
 from eram._handlers import Handler
 from eram._job import Job
+from eram._middleware import Middleware
 from eram._outcome import (
     Cancel,
     Cancelled,
@@ -30,35 +33,113 @@ MAX_TRACEBACK_CHARACTERS = 16_000
 # Entries of a traceback that are kept, counted from where the error was raised.
 MAX_TRACEBACK_ENTRIES = 40
 
-Transact: TypeAlias = Callable[[Job, Handler[..., Any]], Outcome]
+
+class Runner(Protocol):
+    """Runs handlers inside the transactions that complete their jobs, for one thread."""
+
+    def __call__(self, job: Job, handler: Handler[..., Any], executor: Executor) -> Outcome:
+        """Run the job's handler by `executor.run` or `run_async`, with a session."""
+
+    def cut(self, job: Job) -> None:
+        """Cut a job that has timed out off from its transaction; any thread may ask."""
+
+    def close(self) -> None:
+        """Give up what it has opened."""
 
 
-def execute(job: Job, handlers: Handlers, transact: Transact) -> Outcome:
-    """Find the job's handler and run it; one that wants a transaction is run by `transact`."""
-    try:
-        handler = handlers.resolve(job.handler)
-    except HandlerNotFoundError as error:
-        return failed(job, error)
-    if job.handler in handler.aliases:
-        job.mark_found_as(handler.path)
-    return transact(job, handler) if handler.transaction else run(job, handler)
+class Executor:
+    """Runs jobs, one in each thread that calls it.
 
+    Args:
+        handlers: finds a job's handler.
+        middleware: what is entered around it.
+        loop: where async handlers run.
+        has_driver: whether handlers that say nothing about it run in transactions.
+    """
 
-def run(job: Job, handler: Handler[..., Any], *session: Connection) -> Outcome:
-    """Run a handler, and make an outcome of what it returns or raises."""
-    process = os.getpid()
-    try:
+    def __init__(
+        self,
+        handlers: Handlers,
+        *,
+        middleware: Sequence[Middleware] = (),
+        loop: EventLoop,
+        has_driver: bool = False,
+    ) -> None:
+        self._handlers = handlers
+        self._middleware = tuple(middleware)
+        self.loop = loop
+        self._has_driver = has_driver
+
+    def execute(self, job: Job, transact: Runner) -> Outcome:
+        """Find the job's handler and run it; one that wants a transaction is run by `transact`."""
         try:
-            value = handler.run(job, *session)
-        finally:
-            # The handler forked, and this is the child: the job is the parent's, and so is all
-            # that comes after it. Nothing that the child inherited may be flushed or closed.
-            if os.getpid() != process:
-                os._exit(1)
-        return _outcome(job, value)
-    # Whatever a handler raises is its job's failure. Not even SystemExit may end the thread.
-    except BaseException as error:
-        return failed(job, error)
+            handler = self._handlers.resolve(job.handler)
+        except HandlerNotFoundError as error:
+            return failed(job, error)
+        if job.handler in handler.aliases:
+            job.mark_found_as(handler.path)
+        if handler.wants_transaction(has_driver=self._has_driver):
+            return transact(job, handler, self)
+        if handler.is_async:
+            return self.loop.run(job, lambda: self.run_async(job, handler))
+        return self.run(job, handler)
+
+    def run(self, job: Job, handler: Handler[..., Any], *session: object) -> Outcome:
+        """Run a handler that is not async, and make an outcome of what it returns or raises."""
+        process = os.getpid()
+        try:
+            try:
+                # What it does to context variables, the next one is not to see.
+                value = Context().run(self._call, job, handler, session)
+            finally:
+                _end_child_of(process)
+            return _outcome(job, value)
+        # Whatever a handler raises is its job's failure. Not even SystemExit may end the thread.
+        except BaseException as error:
+            return failed(job, error)
+
+    async def run_async(self, job: Job, handler: Handler[..., Any], *session: object) -> Outcome:
+        """Run an async handler, in the context of the task that calls this."""
+        process = os.getpid()
+        try:
+            try:
+                _current.running.set(job)
+                # It stays so when a middleware suppresses an error.
+                value = None
+                with self._around(job):
+                    value = await handler.run(job, *session)
+            finally:
+                _end_child_of(process)
+            return _outcome(job, value)
+        # Nor may it end the loop, also not by being cancelled.
+        except BaseException as error:
+            return failed(job, error)
+
+    def _call(self, job: Job, handler: Handler[..., Any], session: tuple[object, ...]) -> Any:
+        _current.running.set(job)
+        if not self._middleware:
+            return handler.run(job, *session)
+        with self._around(job):
+            return handler.run(job, *session)
+        # Reached when a middleware has suppressed an error.
+        return None
+
+    @contextlib.contextmanager
+    def _around(self, job: Job) -> Iterator[None]:
+        with contextlib.ExitStack() as entered:
+            for middleware in self._middleware:
+                entered.enter_context(middleware(job))
+            yield
+
+
+def _end_child_of(process: int) -> None:
+    """End a process that the handler forked.
+
+    The job is the parent's, and so is all that comes after it. Nothing that the child inherited
+    may be flushed or closed.
+    """
+    if os.getpid() != process:
+        os._exit(1)
 
 
 def _outcome(job: Job, value: object) -> Outcome:

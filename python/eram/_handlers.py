@@ -7,7 +7,7 @@ import itertools
 import re
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from eram import _enqueue, _json
 from eram._arguments import Arguments, path_of
@@ -59,22 +59,24 @@ class Handler(Generic[Parameters, Result]):
 
     def __init__(
         self,
-        function: Callable[Parameters, Result],
+        function: Callable[..., Result],
         options: HandlerOptions,
         *,
-        transaction: bool,
+        transaction: bool | None = None,
         aliases: Sequence[str] = (),
     ) -> None:
         functools.update_wrapper(self, function)
         self._function = function
         self._declared = encode_options(options)
         self._aliases = tuple(strings("aliases", aliases))
-        self.transaction = transaction
-        self._arguments = Arguments(function, ("job", "conn") if transaction else ("job",))
+        if transaction not in {None, True, False}:
+            raise TypeError(f"transaction must be True, False or None, got {transaction!r}")
+        self._transaction = transaction
+        self._arguments = Arguments(function, transaction)
         _json.encode([self._declared, self._aliases], f"what {self!r} declares")
         made.add(self)
 
-    def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+    def __call__(self, *args: Any, **kwargs: Any) -> Result:
         return self._function(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -115,16 +117,49 @@ class Handler(Generic[Parameters, Result]):
         """What its jobs have unless the caller of `enqueue` says otherwise: nothing as yet."""
         return {}
 
+    @property
+    def is_async(self) -> bool:
+        """Whether the function is a coroutine function."""
+        return self._arguments.is_async
+
+    @property
+    def takes_session(self) -> bool:
+        """Whether the function is called with the session of its transaction, after the job."""
+        return self._arguments.takes_session
+
+    def wants_transaction(self, *, has_driver: bool) -> bool:
+        """Whether its jobs run in the transactions that complete them.
+
+        Args:
+            has_driver: whether the worker was given a driver, in whose transactions jobs run.
+        """
+        if self._transaction is not None:
+            return self._transaction
+        return has_driver or self.takes_session
+
     def check_args(self, args: Mapping[str, Any]) -> None:
         """Raise ArgumentsError unless the handler can be called with these arguments."""
         self._arguments.check(args)
 
-    def run(self, job: Job, *session: Connection) -> Any:
+    def named_args(self, args: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the arguments of a call their names.
+
+        Raises:
+            ArgumentsError: there are too many, or one is given twice.
+        """
+        return self._arguments.named(args, named) if args else dict(named)
+
+    def run(self, job: Job, *session: object) -> Any:
         """Call the function for a job, its further parameters bound from the args by name.
+
+        A session that the function does not take is left out. Of an async function this makes the
+        coroutine.
 
         Raises:
             ArgumentsError: the args do not fit the parameters.
         """
+        if not self._arguments.takes_session:
+            session = ()
         # What the parameters are was checked when the function was decorated.
         function: Callable[..., Any] = self._function
         if not self._arguments.has_names:
@@ -132,23 +167,27 @@ class Handler(Generic[Parameters, Result]):
         self._arguments.check(job.args)
         return function(job, *session, **job.args)
 
-    def options(self, **options: Unpack[JobOptions]) -> ConfiguredHandler:
+    def options(self, **options: Unpack[JobOptions]) -> ConfiguredHandler[Parameters]:
         """Say how the jobs to be enqueued differ: `mail.options(priority=1).enqueue(conn, ...)`."""
         return ConfiguredHandler(self, {}).options(**options)
 
-    def enqueue(self, conn: Connection, /, **args: Any) -> Enqueued:
+    def enqueue(
+        self, conn: Connection, /, *args: Parameters.args, **named: Parameters.kwargs
+    ) -> Enqueued:
         """Enqueue a job of this handler, in the connection's transaction if it has one."""
-        return _enqueue.enqueue(conn, self, args)
+        return _enqueue.enqueue(conn, self, self.named_args(args, named))
 
-    async def enqueue_async(self, conn: AsyncConnection, /, **args: Any) -> Enqueued:
+    async def enqueue_async(
+        self, conn: AsyncConnection, /, *args: Parameters.args, **named: Parameters.kwargs
+    ) -> Enqueued:
         """Enqueue a job of this handler on an async connection."""
-        return await _enqueue.enqueue_async(conn, self, args)
+        return await _enqueue.enqueue_async(conn, self, self.named_args(args, named))
 
 
-class ConfiguredHandler:
+class ConfiguredHandler(Generic[Parameters]):
     """A handler together with options for the jobs to be enqueued."""
 
-    def __init__(self, handler: Handler[Any, Any], options: Mapping[str, Any]) -> None:
+    def __init__(self, handler: Handler[Parameters, Any], options: Mapping[str, Any]) -> None:
         self._handler = handler
         self._options = options
 
@@ -174,50 +213,71 @@ class ConfiguredHandler:
         """Raise ArgumentsError unless the handler can be called with these arguments."""
         self._handler.check_args(args)
 
-    def options(self, **options: Unpack[JobOptions]) -> ConfiguredHandler:
+    def options(self, **options: Unpack[JobOptions]) -> ConfiguredHandler[Parameters]:
         """Add to the options; what is given again is replaced."""
         check_options(options, JobOptions.__annotations__)
         return ConfiguredHandler(self._handler, add_options(self._options, options))
 
-    def enqueue(self, conn: Connection, /, **args: Any) -> Enqueued:
+    def enqueue(
+        self, conn: Connection, /, *args: Parameters.args, **named: Parameters.kwargs
+    ) -> Enqueued:
         """Enqueue a job with these options, in the connection's transaction if it has one."""
-        return _enqueue.enqueue(conn, self, args)
+        return _enqueue.enqueue(conn, self, self._handler.named_args(args, named))
 
-    async def enqueue_async(self, conn: AsyncConnection, /, **args: Any) -> Enqueued:
+    async def enqueue_async(
+        self, conn: AsyncConnection, /, *args: Parameters.args, **named: Parameters.kwargs
+    ) -> Enqueued:
         """Enqueue a job with these options on an async connection."""
-        return await _enqueue.enqueue_async(conn, self, args)
+        return await _enqueue.enqueue_async(conn, self, self._handler.named_args(args, named))
 
 
 @overload
-def job(function: Callable[Parameters, Result], /) -> Handler[Parameters, Result]: ...
+def job(
+    function: Callable[Concatenate[Job, Parameters], Result], /
+) -> Handler[Parameters, Result]: ...
+
+
+# The second parameter is the session, whose type is the driver's.
+@overload
+def job(
+    *,
+    transaction: Literal[True],
+    aliases: Sequence[str] = (),
+    **options: Unpack[HandlerOptions],
+) -> Callable[
+    [Callable[Concatenate[Job, Any, Parameters], Result]], Handler[Parameters, Result]
+]: ...
 
 
 @overload
 def job(
     *,
-    transaction: bool = False,
+    transaction: Literal[False] | None = None,
     aliases: Sequence[str] = (),
     **options: Unpack[HandlerOptions],
-) -> Callable[[Callable[Parameters, Result]], Handler[Parameters, Result]]: ...
+) -> Callable[[Callable[Concatenate[Job, Parameters], Result]], Handler[Parameters, Result]]: ...
 
 
 def job(
     function: Callable[..., Any] | None = None,
     /,
     *,
-    transaction: bool = False,
+    transaction: bool | None = None,
     aliases: Sequence[str] = (),
     **options: Unpack[HandlerOptions],
 ) -> Any:
     """Make a function a handler of jobs, as `@eram.job` or `@eram.job(queue="mail", ...)`.
 
-    The function takes the job, with `transaction=True` also the psycopg connection whose
-    transaction completes the job, and then the job's args by name.
+    The function, plain or async, takes the job, then the session if it has one, and then the job's
+    args by name.
 
     Args:
         function: the function, when the decorator is used without parentheses.
-        transaction: do what the function does in the database and the completion of the job in
-            one transaction: both happen, or neither.
+        transaction: True is to do what the function does in the database and the completion of the
+            job in one transaction, so that both happen or neither; its second parameter is the
+            session: that of the worker's driver, else a psycopg connection. None is the same where
+            the second parameter is called `session`; otherwise the job runs in a transaction if
+            the worker has a driver. False is never.
         aliases: the paths that the handler had before; jobs under these names are run by it.
         options: `queue`, `priority`, `max_attempts`, `tags`, `meta`, `backoff`, `timeout` and
             `unique` of its jobs, whoever enqueues them, unless the caller or an administrator says

@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable
 
 from eram import _executor
 from eram._deadlines import Deadlines
-from eram._finding import Handlers
+from eram._executor import Executor, Runner
 from eram._job import Job
 from eram._outcome import Outcome
-from eram._transaction import TransactionRunner
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +28,12 @@ class ExecutorPool:
         queue: str,
         *,
         limit: int,
-        handlers: Handlers,
+        executor: Executor,
         deadlines: Deadlines,
-        open_runner: Callable[[], TransactionRunner],
+        open_runner: Callable[[], Runner],
         on_finished: Callable[[Outcome], None],
     ) -> None:
-        self._handlers = handlers
+        self._executor = executor
         self._deadlines = deadlines
         self._open_runner = open_runner
         self._on_finished = on_finished
@@ -93,7 +92,7 @@ class ExecutorPool:
             pass
 
     def _run(self) -> None:
-        buffer, handlers, on_finished = self._buffer, self._handlers, self._on_finished
+        buffer, executor, on_finished = self._buffer, self._executor, self._on_finished
         alarm = threading.Lock()
         alarm.acquire()
         runner = self._open_runner()
@@ -112,7 +111,7 @@ class ExecutorPool:
             try:
                 if job.timeout_seconds is not None:
                     self._deadlines.begin(job, runner.cut)
-                outcome = _executor.execute(job, handlers, runner)
+                outcome = executor.execute(job, runner)
             # One of the two loops that must survive anything: an error of eram's own fails the job.
             except BaseException as error:
                 failure = outcome = _executor.failed(job, error)

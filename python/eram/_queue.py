@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -15,9 +15,12 @@ import psycopg
 from eram import _report_calls, _sql
 from eram._connection import Backoff, Session, brief, job_cursor, open_session
 from eram._deadlines import Deadlines
+from eram._event_loop import EventLoop
+from eram._executor import Executor
 from eram._finding import Handlers
 from eram._job import Job
 from eram._look_back import LookBack
+from eram._middleware import Middleware
 from eram._notifier import Notifier
 from eram._outcome import Outcome, Released
 from eram._pool import ExecutorPool
@@ -54,6 +57,7 @@ class QueueRunner:
         limit: int,
         dsn: str,
         handlers: Handlers,
+        middleware: Sequence[Middleware],
         registration: Registration,
         notifier: Notifier,
         poll_interval: float,
@@ -67,7 +71,8 @@ class QueueRunner:
         self._on_ended = on_ended
         self._worker_id = registration.worker_id
         self._in_hand: set[Job] = set()
-        self._deadlines = Deadlines(self._in_hand)
+        self._loop = EventLoop(f"eram-async-{queue}")
+        self._deadlines = Deadlines(self._in_hand, self._loop)
         self._finished: deque[Outcome] = deque()
         self._cancelled: deque[tuple[int, int]] = deque()
         self._reporter = Reporter(notifier)
@@ -80,7 +85,7 @@ class QueueRunner:
         self._pool = ExecutorPool(
             queue,
             limit=limit,
-            handlers=handlers,
+            executor=Executor(handlers, middleware=middleware, loop=self._loop),
             deadlines=self._deadlines,
             open_runner=lambda: TransactionRunner(dsn, f"eram jobs {queue}", self._stopping),
             on_finished=self._finish,
@@ -141,6 +146,7 @@ class QueueRunner:
             self._collect()
             self._deadlines.expire(self._reporter.add)
         self._pool.close()
+        self._loop.close()
         self._sleeper.close()
         self.has_ended = True
         self._on_ended()
@@ -297,3 +303,4 @@ class QueueRunner:
                 self._in_hand.discard(job)
             else:
                 job.mark_cancelled()
+                self._loop.cancel(job)

@@ -16,6 +16,7 @@ from psycopg.rows import TupleRow, tuple_row
 
 from eram import _executor, _sql
 from eram._connection import Backoff, brief, open_session
+from eram._executor import Executor
 from eram._handlers import Handler
 from eram._job import Job
 from eram._outcome import Completed, Outcome, Released, Settled
@@ -61,7 +62,7 @@ class TransactionRunner:
             self._conn.close()
             self._conn = None
 
-    def __call__(self, job: Job, handler: Handler[..., Any]) -> Outcome:
+    def __call__(self, job: Job, handler: Handler[..., Any], executor: Executor) -> Outcome:
         """Run the job's handler; what is `Settled` then, the server knows already.
 
         While there is no server the job waits, and goes back unstarted when the worker stops.
@@ -79,7 +80,7 @@ class TransactionRunner:
                     # Not by a query, so that the handler may still choose its isolation level.
                     conn.execute(_sql.MARK_TRANSACTION.format(_mark(job)), prepare=False)
                     self._backoff.reset()
-                    outcome = _executor.run(job, handler, conn)
+                    outcome = executor.run(job, handler, conn)
                     outcome = _end(conn, outcome)
                     transaction.force_rollback = not isinstance(outcome, Settled)
             # The commit failed, or there was nothing left to roll back.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -50,6 +50,17 @@ def stack(frame: FrameType | None, max_entries: int) -> str:
 
     # Without a frame it would be the caller's own place.
     return "" if frame is None else _text(formatted, "(its place cannot be shown)")
+
+
+def entries(frames: Iterable[FrameType], max_entries: int) -> str:
+    """Show places in code, outermost first: those of the handler's that are nearest to the end."""
+
+    def formatted() -> str:
+        places = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames)
+        outside = [each for each in places if not each.filename.startswith(_PACKAGE)]
+        return "".join(traceback.StackSummary.from_list(outside[-max_entries:]).format())
+
+    return _text(formatted, "(its place cannot be shown)")
 
 
 def _outside(place: TracebackType | None) -> TracebackType | None:

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +14,7 @@ from eram._config import DEFAULT_GRACE_PERIOD, DEFAULT_POLL_INTERVAL, DEFAULT_QU
 from eram._declarations import Declarations
 from eram._finding import Handlers
 from eram._maintenance import Maintenance
+from eram._middleware import Middleware, load_middleware
 from eram._notifier import Notifier
 from eram._queue import QueueRunner
 
@@ -39,6 +40,8 @@ class Worker:
         maintenance: whether to tick as well, so that schedules are carried out, jobs rescued and
             finished ones pruned. Any number of workers may: what is due is done once.
         name: what administrators see; host and process by default.
+        middleware: what is entered around every handler, outermost first: functions of the job that
+            return a context manager, or their paths `module:function`.
 
     Raises:
         ConfigError: a worker cannot be made of this.
@@ -54,6 +57,7 @@ class Worker:
         grace_period: float = DEFAULT_GRACE_PERIOD,
         maintenance: bool = True,
         name: str | None = None,
+        middleware: Iterable[Middleware | str] = (),
     ) -> None:
         self._config = WorkerConfig(
             dsn=dsn,
@@ -64,6 +68,7 @@ class Worker:
             maintenance=maintenance,
             name=name or f"{socket.gethostname()}:{os.getpid()}",
         )
+        self._middleware = load_middleware(middleware)
         self._handlers = Handlers(self._config.allow)
         self._notifier = Notifier()
         self._maintenance = Maintenance(
@@ -137,6 +142,7 @@ class Worker:
                 limit=limit,
                 dsn=self._config.dsn,
                 handlers=self._handlers,
+                middleware=self._middleware,
                 registration=self._maintenance,
                 notifier=self._notifier,
                 poll_interval=self._config.poll_interval,

@@ -252,12 +252,12 @@ def test_no_error_ends_the_thread(conn, start_worker, how):
 
 
 def test_not_even_an_error_of_eram_ends_the_thread(conn, start_worker, monkeypatch, caplog):
-    def execute(job, *others):
+    def execute(self, job, *others):
         raise SystemExit("a mistake")
 
     start_worker(queues={"default": 1})
     with monkeypatch.context() as patch:
-        patch.setattr(_executor, "execute", execute)
+        patch.setattr(_executor.Executor, "execute", execute)
         job = run_one(conn, sample_jobs.nothing.options(max_attempts=1))
     assert job["errors"][0]["error"] == "SystemExit: a mistake"
     assert f"job {job['id']} could not be run" in caplog.text
