@@ -27,6 +27,7 @@ def runner():
         limit=1,
         dsn="",
         handlers=Handlers([]),
+        middleware=(),
         registration=Registered(),
         notifier=Notifier(),
         poll_interval=1,

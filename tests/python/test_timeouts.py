@@ -14,6 +14,9 @@ from helpers import PATIENCE, eventually, job_of, wait_for_state
 
 import eram
 from eram._deadlines import MAX_STALE_ENTRIES, Deadlines
+from eram._event_loop import EventLoop
+from eram._executor import Executor
+from eram._finding import Handlers
 from eram._outcome import Cancelled, Completed, Failed, Released, Settled
 from eram._transaction import TransactionRunner
 
@@ -156,11 +159,15 @@ def test_transaction_does_not_commit_after_the_timeout(conn, start_worker, effec
     assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
 
 
+def executor():
+    return Executor(Handlers([]), loop=EventLoop("test"))
+
+
 def test_job_that_timed_out_while_there_was_no_connection_is_not_run(dsn):
     job = make_job(1, 1.0)
     job.mark_timed_out()
     runner = TransactionRunner(dsn, "eram jobs test", threading.Event())
-    assert runner(job, timed_jobs.insert_quickly) == Released(job)
+    assert runner(job, timed_jobs.insert_quickly, executor()) == Released(job)
     runner.close()
 
 
@@ -169,7 +176,7 @@ def test_transaction_that_took_too_long_is_not_committed(dsn, conn, effects):
     job = make_job(1, 0.01)
     job.mark_begun()
     runner = TransactionRunner(dsn, "eram jobs test", threading.Event())
-    assert runner(job, timed_jobs.insert_late) == Completed(job, None)
+    assert runner(job, timed_jobs.insert_late, executor()) == Completed(job, None)
     runner.close()
     assert effects() == []
 
@@ -180,7 +187,7 @@ def make_job(number, timeout):
 
 def test_jobs_without_timeouts_are_not_kept():
     job = make_job(1, None)
-    deadlines = Deadlines({job})
+    deadlines = Deadlines({job}, EventLoop("test"))
     deadlines.watch([job])
     assert deadlines.seconds_left() == float("inf")
     assert not deadlines.expire(pytest.fail)
@@ -188,7 +195,7 @@ def test_jobs_without_timeouts_are_not_kept():
 
 def test_jobs_that_have_ended_are_not_kept_until_their_deadline():
     in_hand = set()
-    deadlines = Deadlines(in_hand)
+    deadlines = Deadlines(in_hand, EventLoop("test"))
     for number in range(10 * MAX_STALE_ENTRIES):
         job = make_job(number, 3600.0)
         in_hand.add(job)
@@ -199,7 +206,7 @@ def test_jobs_that_have_ended_are_not_kept_until_their_deadline():
 
 def test_job_that_has_not_begun_does_not_time_out():
     job = make_job(1, 0.001)
-    deadlines = Deadlines({job})
+    deadlines = Deadlines({job}, EventLoop("test"))
     deadlines.watch([job])
     time.sleep(0.01)
     assert not deadlines.expire(pytest.fail)
@@ -222,7 +229,7 @@ def run_for():
 
     def run_for(seconds):
         job = make_job(1, 0.02)
-        deadlines = Deadlines({job})
+        deadlines = Deadlines({job}, EventLoop("test"))
         deadlines.watch([job])
         deadlines.begin(job, cut_nothing)
         time.sleep(seconds)
