@@ -38,6 +38,7 @@ GROUPS = {
         "eram_pause_schedule",
         "eram_resume_schedule",
         "eram_run_schedule",
+        "eram_register_schedules",
         "eram_next_run",
     ],
     "For tickers": [

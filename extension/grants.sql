@@ -48,6 +48,7 @@ begin
         perform pg_catalog.pg_extension_config_dump('eram_schedule_runs', '');
         perform pg_catalog.pg_extension_config_dump('eram_schedule_runs_id_seq', '');
         perform pg_catalog.pg_extension_config_dump('eram_unscheduled', '');
+        perform pg_catalog.pg_extension_config_dump('eram_declared_schedules', '');
     end if;
 
     if has_schema_privilege('public', current_schema(), 'create') then

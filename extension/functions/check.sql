@@ -177,6 +177,15 @@ as $$
                 and named.finalized_at >= finished.finalized_at
         )
     union all
+    select 'schedule that its application has not declared', null, schedules.name
+    from eram_schedules as schedules
+    left join eram_declared_schedules as declared
+        on declared.application = schedules.declared_by
+        and declared.name = schedules.name
+    where
+        schedules.declared_by is not null
+        and declared.name is null
+    union all
     select
         'sequence behind its table',
         max(specs.job_id),
@@ -190,4 +199,5 @@ as $$
 $$;
 
 comment on function eram_check is
-    'Every violated invariant of the stored jobs, as a row. No row means healthy. Reads all jobs.';
+    'Every violated invariant of jobs and schedules, as a row. No row means healthy. Reads all '
+    'jobs.';

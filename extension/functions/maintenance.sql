@@ -18,6 +18,7 @@ as $$
         defaults.missed,
         true,
         false,
+        null::text,
         null::timestamptz,
         null::timestamptz,
         null::bigint,
@@ -102,6 +103,41 @@ begin
 end;
 $$;
 
+create or replace function _eram_check_task(task text)
+    returns void
+    language plpgsql
+    immutable
+    set search_path from current
+as $$
+declare
+    c_tasks constant text[] := '{prune,lifeline,reindexer}';
+begin
+    if task is null or task <> all (c_tasks) then
+        raise exception using
+            errcode = 'undefined_object',
+            message = format(
+                'there is no maintenance task %s',
+                coalesce(to_json(left(task, 100))::text, 'null')),
+            hint = format('The tasks are %s.', array_to_string(c_tasks, ', '));
+    end if;
+end;
+$$;
+
+create or replace function _eram_check_maintenance_options(task text, options jsonb)
+    returns void
+    language plpgsql
+    volatile
+    set search_path from current
+as $$
+begin
+    case task
+        when 'prune' then perform _eram_check_prune_options(options);
+        when 'lifeline' then perform _eram_check_lifeline_options(options);
+        when 'reindexer' then perform _eram_check_reindexer_options(options);
+    end case;
+end;
+$$;
+
 create or replace function eram_schedule_maintenance(
     task     text,
     schedule text  default null,
@@ -115,18 +151,10 @@ create or replace function eram_schedule_maintenance(
     set search_path from current
 as $$
 declare
-    c_tasks constant text[]     := '{prune,lifeline,reindexer}';
     v_entry       eram_schedules;
     v_next_run_at timestamptz;
 begin
-    if task is null or task <> all (c_tasks) then
-        raise exception using
-            errcode = 'undefined_object',
-            message = format(
-                'there is no maintenance task %s',
-                coalesce(to_json(left(task, 100))::text, 'null')),
-            hint = format('The tasks are %s.', array_to_string(c_tasks, ', '));
-    end if;
+    perform _eram_check_task(task);
 
     perform _eram_make_maintenance(may_wait => true);
     select schedules.* into v_entry
@@ -144,11 +172,7 @@ begin
     v_entry.schedule := coalesce(schedule, v_entry.schedule);
     v_entry.timezone := coalesce(timezone, v_entry.timezone);
     v_entry.options := v_entry.options || jsonb_strip_nulls(coalesce(options, '{}'));
-    case task
-        when 'prune' then perform _eram_check_prune_options(v_entry.options);
-        when 'lifeline' then perform _eram_check_lifeline_options(v_entry.options);
-        when 'reindexer' then perform _eram_check_reindexer_options(v_entry.options);
-    end case;
+    perform _eram_check_maintenance_options(task, v_entry.options);
 
     delete from eram_unscheduled as unscheduled
     where unscheduled.name = v_entry.name;

@@ -25,7 +25,8 @@ as $$
         'eram_cancelled_runs',
         'eram_schedules',
         'eram_schedule_runs',
-        'eram_unscheduled'
+        'eram_unscheduled',
+        'eram_declared_schedules'
     ]::regclass[];
 $$;
 

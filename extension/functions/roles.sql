@@ -23,7 +23,7 @@ as $$
             '{eram_start_worker,eram_heartbeat,eram_stop_worker,eram_register_handler,eram_fetch,'
             'eram_complete_jobs,eram_fail_job,eram_snooze_job,eram_discard_job,eram_cancel_job,'
             'eram_release_jobs,eram_release_other_jobs,eram_start_waiting,eram_stop_waiting,'
-            'eram_rescue_jobs,eram_tick,eram_run}',
+            'eram_rescue_jobs,eram_tick,eram_run,eram_register_schedules}',
             '{work}'
         ),
         ('{eram_retention}', '{work,read}'),

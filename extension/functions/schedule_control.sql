@@ -87,7 +87,8 @@ $$;
 
 comment on function eram_unschedule is
     'Remove a schedule; the jobs that it has enqueued stay. eram''s own maintenance stays removed '
-    'until eram_schedule_maintenance() brings it back. Returns whether there was one.';
+    'until eram_schedule_maintenance() brings it back, and what an application declares until its '
+    'declaration changes. Returns whether there was one.';
 
 create or replace function eram_pause_schedule(name text)
     returns boolean

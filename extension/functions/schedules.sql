@@ -61,10 +61,10 @@ begin
 
     insert into eram_schedules as schedules (
         name, action, schedule, timezone, job, command, options, timeout, missed, allows_overlap,
-        next_run_at, inserted_at)
+        declared_by, next_run_at, inserted_at)
     values (
         entry.name, entry.action, v_schedule, v_timezone, entry.job, entry.command, entry.options,
-        entry.timeout, v_missed, coalesce(entry.allows_overlap, true),
+        entry.timeout, v_missed, coalesce(entry.allows_overlap, true), entry.declared_by,
         _eram_next_run(v_schedule, v_timezone, date_trunc('second', v_now)), v_now)
     on conflict (name) do update
     set
@@ -77,6 +77,11 @@ begin
         timeout = excluded.timeout,
         missed = excluded.missed,
         allows_overlap = excluded.allows_overlap,
+        -- What an administrator changes stays declared, unless it is something else then.
+        declared_by = case
+            when excluded.command is null
+            then coalesce(excluded.declared_by, schedules.declared_by)
+        end,
         next_run_at = case
             when schedules.is_paused then null
             when schedules.schedule = excluded.schedule
@@ -88,7 +93,16 @@ begin
             then least(schedules.next_run_at, excluded.next_run_at)
             else excluded.next_run_at
         end
+    -- One that someone else has made meanwhile is not redefined by a declaration.
+    where
+        excluded.declared_by is null
+        or excluded.declared_by = schedules.declared_by
+        or excluded.options is not null
     returning schedules.next_run_at into v_next_run_at;
+
+    if not found then
+        return null;
+    end if;
 
     -- What is due already and not begun is run as it is declared now, or not at all.
     if v_is_changed and entry.command is null then
@@ -107,6 +121,17 @@ begin
 end;
 $$;
 
+create or replace function _eram_schedule_option_keys()
+    returns text[]
+    language sql
+    immutable
+    set search_path from current
+as $$
+    select array[
+        'queue', 'priority', 'max_attempts', 'delay', 'tags', 'meta', 'backoff', 'timeout',
+        'unique', 'overlap'];
+$$;
+
 -- A job's options on their way into its document; one key is the entry's own.
 create or replace function _eram_check_schedule_options(options jsonb)
     returns void
@@ -114,14 +139,10 @@ create or replace function _eram_check_schedule_options(options jsonb)
     immutable
     set search_path from current
 as $$
-declare
-    c_keys constant text[] := array[
-        'queue', 'priority', 'max_attempts', 'delay', 'tags', 'meta', 'backoff', 'timeout',
-        'unique', 'overlap'];
 begin
     perform _eram_check_object('options', options);
 
-    perform _eram_check_keys('options', options, c_keys);
+    perform _eram_check_keys('options', options, _eram_schedule_option_keys());
     if jsonb_typeof(options -> 'overlap') not in ('boolean', 'null') then
         raise exception using
             errcode = 'invalid_parameter_value',
@@ -160,19 +181,18 @@ begin
 end;
 $$;
 
-create or replace function eram_schedule(
+create or replace function _eram_job_entry(
     name     text,
     schedule text,
     handler  text,
-    args     jsonb default null,
-    timezone text  default null,
-    missed   text  default null,
-    options  jsonb default null
+    args     jsonb,
+    timezone text,
+    missed   text,
+    options  jsonb
 )
-    returns timestamptz
+    returns eram_schedules
     language plpgsql
     volatile
-    security definer
     set search_path from current
 as $$
 declare
@@ -195,8 +215,28 @@ begin
 
     v_entry.name := coalesce(name, _eram_schedule_name(v_entry));
     perform _eram_check_schedule_name(v_entry.name);
+    return v_entry;
+end;
+$$;
 
-    return _eram_put_schedule(v_entry);
+create or replace function eram_schedule(
+    name     text,
+    schedule text,
+    handler  text,
+    args     jsonb default null,
+    timezone text  default null,
+    missed   text  default null,
+    options  jsonb default null
+)
+    returns timestamptz
+    language plpgsql
+    volatile
+    security definer
+    set search_path from current
+as $$
+begin
+    return _eram_put_schedule(
+        _eram_job_entry(name, schedule, handler, args, timezone, missed, options));
 end;
 $$;
 

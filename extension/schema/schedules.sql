@@ -14,6 +14,7 @@ create table eram_schedules (
     missed         text        not null,
     allows_overlap boolean     not null,
     is_paused      boolean     not null default false,
+    declared_by    text,
 
     next_run_at    timestamptz,
     last_run_at    timestamptz,
@@ -52,6 +53,8 @@ comment on column eram_schedules.missed is
 comment on column eram_schedules.allows_overlap is
     'Whether a job is enqueued while the last one is unfinished.';
 comment on column eram_schedules.is_paused is 'Whether it is suspended.';
+comment on column eram_schedules.declared_by is
+    'The application whose configuration declares it; null is an administrator, or eram itself.';
 comment on column eram_schedules.next_run_at is 'Null while it is paused.';
 comment on column eram_schedules.last_run_at is 'When it was last carried out.';
 comment on column eram_schedules.last_job_id is 'The job enqueued last.';
@@ -96,3 +99,21 @@ create table eram_unscheduled (
 );
 
 comment on table eram_unscheduled is 'Maintenance that an administrator has removed.';
+
+-- What an application's configuration says. It is kept apart from the entries: an entry may have
+-- been removed by an administrator, or be that of another application which declares the same.
+create table eram_declared_schedules (
+    application text        not null,
+    name        text        not null,
+    declared    jsonb       not null,
+    declared_at timestamptz not null,
+
+    constraint eram_declared_schedules_pkey primary key (application, name)
+);
+
+comment on table eram_declared_schedules is
+    'What applications have declared of schedules, to see whether a declaration has changed.';
+comment on column eram_declared_schedules.application is 'Whose configuration it is.';
+comment on column eram_declared_schedules.declared is
+    'The declaration, with what it left out filled in.';
+comment on column eram_declared_schedules.declared_at is 'When it was declared like this first.';

@@ -253,6 +253,7 @@ API = {
         "handler text, queue text, max_attempts integer, priority integer, tags text[], "
         "unique_by jsonb, backoff jsonb, timeout interval, meta jsonb, aliases text[]"
     ),
+    "eram_register_schedules": "application text, schedules jsonb",
     "eram_release_jobs": "ids bigint[], runs integer[]",
     "eram_release_other_jobs": "worker bigint, queue text, ids bigint[], runs integer[]",
     "eram_rescue_jobs": "rescue_after interval",

@@ -33,6 +33,10 @@ SET_UP = """
     select eram_schedule_maintenance('prune', '10 minutes', '{"limit": 7}');
     select eram_unschedule('eram:reindexer');
     select eram_pause_schedule('eram:lifeline');
+    select eram_register_schedules('app', '[
+        {"name": "declared", "schedule": "1 hour", "handler": "app:declared"},
+        {"name": "gone", "schedule": "1 hour", "handler": "app:gone"}]');
+    select eram_unschedule('gone');
     select eram_run_schedule('mail');
     select eram_enqueue_job('app:other');
     select eram_set_queue('mail', priority => 3);
@@ -82,7 +86,8 @@ def test_a_copy_has_all_and_does_nothing_by_itself(create_bare_database, copy, w
         conn.execute(SET_UP)
     before = contents(source)
     assert {"eram_schedules", "eram_schedule_runs", "eram_unscheduled"} <= before.keys()
-    assert len(before["eram_schedules"]) == 7
+    assert len(before["eram_schedules"]) == 8
+    assert len(before["eram_declared_schedules"]) == 2
     assert len(before["eram_schedule_runs"]) == 2
     copy(source, target)
     assert contents(target) == before
@@ -99,6 +104,14 @@ def test_a_copy_has_all_and_does_nothing_by_itself(create_bare_database, copy, w
         assert [row[0] for row in conn.execute(paused)] == ["eram:lifeline", "paused"]
         options = "select options ->> 'limit' from eram_schedules where name = 'eram:prune'"
         assert conn.execute(options).fetchone() == ("7",)
+        # What was declared is known, also what an administrator has removed since.
+        again = """
+            select name, change
+            from eram_register_schedules('app', '[
+                {"name": "declared", "schedule": "1 hour", "handler": "app:declared"},
+                {"name": "gone", "schedule": "1 hour", "handler": "app:gone"}]')
+        """
+        assert conn.execute(again).fetchall() == []
         # What was missed, as its entry wants it.
         jobs = "select count(*) from eram_jobs where handler = 'app:due'"
         assert conn.execute(jobs).fetchone() == (4,)

@@ -29,6 +29,7 @@ TABLES = (
     "eram_schedules",
     "eram_schedule_runs",
     "eram_unscheduled",
+    "eram_declared_schedules",
 )
 
 

@@ -105,6 +105,13 @@ VIOLATIONS = [
         "unique job without its key",
     ),
     (
+        """
+        select eram_register_schedules('app', '[{"schedule": "@daily", "handler": "app:run"}]');
+        delete from eram_declared_schedules
+        """,
+        "schedule that its application has not declared",
+    ),
+    (
         "select setval('eram_job_specs_job_id_seq', 2)",
         "sequence behind its table",
     ),
