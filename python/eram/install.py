@@ -5,57 +5,51 @@ The objects are those of `CREATE EXTENSION eram`, made by plain SQL in one trans
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 import psycopg
 from psycopg import sql
 
-from eram import _extension
-
-# Wherever it is: two sets of functions in one search_path would be a riddle.
-_FIND = """
-select
-    extension.oid is not null,
-    procedure.pronamespace::regnamespace::text
-from pg_proc as procedure
-left join pg_depend as member
-    on member.classid = 'pg_proc'::regclass
-    and member.objid = procedure.oid
-    and member.deptype = 'e'
-left join pg_extension as extension
-    on extension.oid = member.refobjid
-where
-    procedure.proname = 'eram_version'
-    and procedure.pronargs = 0
-"""
+from eram import _command_line, _extension, _installation
+from eram._config import check_dsn
 
 _SCHEMA_EXISTS = "select from pg_namespace where nspname = %s"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m eram.install", description=__doc__)
-    parser.add_argument("--dsn", help="the database; else DATABASE_URL, else the PG* variables")
+    parser = _command_line.CommandParser(
+        "install",
+        "Install eram where the server's files are out of reach, such as on a managed server:"
+        " the objects of CREATE EXTENSION eram, made by plain SQL in one transaction."
+        "\n\n"
+        "Whoever runs it owns eram. It is refused where eram is already.",
+        examples=(
+            "--dsn postgresql:///shop",
+            "--dsn postgresql:///shop --schema jobs",
+            "--print > eram.plain.sql",
+        ),
+        exit_codes={
+            _command_line.FINE: "it is installed",
+            _command_line.FAILED: "it is not, and nothing was changed",
+            _command_line.MISUSED: "wrong options",
+        },
+    )
+    parser.add_dsn()
     parser.add_argument("--schema", help="where to; made if it is missing (default: the current)")
-    parser.add_argument("--print", action="store_true", help="print the script, for psql -f")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--print", action="store_true", help="print the script, for psql -f")
+    how.add_argument("--json", action="store_true", help="answer with one JSON object")
     chosen = parser.parse_args(argv)
 
     if chosen.print:
         sys.stdout.write(_extension.plain_script())
-        return 0
-    dsn = chosen.dsn or os.environ.get("DATABASE_URL", "")
-    try:
-        with psycopg.connect(dsn) as conn:
-            conn.add_notice_handler(_show_notice)
-            schema = install(conn, schema=chosen.schema)
-    except psycopg.Error as exc:
-        print(f"eram was not installed: {_describe(exc)}", file=sys.stderr)
-        return 1
-    print(f'eram {_extension.version()} is installed in schema "{schema}"')
-    return 0
+        return _command_line.FINE
+    return _command_line.run(
+        "install",
+        lambda: _install(_command_line.dsn_of(chosen), chosen.schema, is_json=chosen.json),
+    )
 
 
 def install(conn: psycopg.Connection, *, schema: str | None = None) -> str:
@@ -71,12 +65,11 @@ def install(conn: psycopg.Connection, *, schema: str | None = None) -> str:
         psycopg.errors.InvalidSchemaName: No schema was given, and none is current.
     """
     with conn.transaction():
-        found = conn.execute(_FIND).fetchone()
+        # Wherever it is: two sets of functions in one search_path would be a riddle.
+        found = _installation.find(conn)
         if found is not None:
-            is_extension, where = found
-            way = "by CREATE EXTENSION" if is_extension else "by its plain script"
             raise psycopg.errors.DuplicateObject(
-                f"eram is already in this database: in schema {where}, {way}"
+                f"eram is already in this database: in schema {found.schema}, {found.way}"
             )
         if schema is not None:
             name = sql.Identifier(schema)
@@ -89,13 +82,21 @@ def install(conn: psycopg.Connection, *, schema: str | None = None) -> str:
     return str(row[0]) if row else ""
 
 
-def _describe(exc: psycopg.Error) -> str:
-    lines = [exc.diag.message_primary or str(exc).strip()]
-    if exc.diag.message_detail:
-        lines.append(f"detail: {exc.diag.message_detail}")
-    if exc.diag.message_hint:
-        lines.append(f"hint: {exc.diag.message_hint}")
-    return "\n".join(lines)
+def _install(dsn: str, schema: str | None, *, is_json: bool) -> int:
+    check_dsn(dsn)
+    try:
+        with psycopg.connect(dsn) as conn:
+            conn.add_notice_handler(_show_notice)
+            where = install(conn, schema=schema)
+    except psycopg.Error as error:
+        print(f"eram was not installed: {_command_line.describe(error)}", file=sys.stderr)
+        return _command_line.FAILED
+    version = _extension.version()
+    if is_json:
+        _command_line.answer(version=version, schema=where, is_extension=False)
+    else:
+        print(f'eram {version} is installed in schema "{where}"')
+    return _command_line.FINE
 
 
 def _show_notice(notice: psycopg.errors.Diagnostic) -> None:

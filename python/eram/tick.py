@@ -1,4 +1,4 @@
-"""Ticking as a program, for databases without a worker: `python -m eram.tick`.
+"""Ticking as a program, for databases without a worker: `python -m eram tick`.
 
 It has the server do whatever is due, again and again until SIGTERM or SIGINT, and runs the commands
 of schedules; with `--once`, for a crontab, until nothing more is due. It exits with 0, or with
@@ -8,28 +8,32 @@ grace period; a second signal ends the process at once, with 1.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import logging
 import os
 import sys
 import time
+from argparse import SUPPRESS
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 import psycopg
 
+from eram import logs
+from eram._command_line import FAILED, FINE, MISUSED, CommandParser
 from eram._config import (
     DEFAULT_GRACE_PERIOD,
     GRACE_PERIOD_RANGE,
+    LOG_FORMATS,
     LOG_LEVELS,
     POLL_INTERVAL_RANGE,
     check_dsn,
     check_seconds,
 )
 from eram._connection import Session, brief, jittered, open_maintenance_session
-from eram._program import LOG_FORMAT, Signals, end_process
+from eram._outage import Outage
+from eram._program import Signals, end_process, explain
 from eram._session_loop import SessionLoop
 from eram._ticking import Ticker
 from eram.errors import ConfigError
@@ -51,6 +55,7 @@ class TickConfig:
     interval: float = DEFAULT_INTERVAL
     grace_period: float = DEFAULT_GRACE_PERIOD
     log_level: str = "info"
+    log_format: str = "text"
 
     def __post_init__(self) -> None:
         check_dsn(self.dsn)
@@ -62,27 +67,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Tick, once or until a signal; return the exit code."""
     try:
         config = _read_config(arguments, os.environ)
-        logging.basicConfig(level=config.log_level.upper(), format=LOG_FORMAT)
+        logs.configure(config.log_level, config.log_format)
         _TickProgram(config).run()
-    except ConfigError as error:
-        print(f"eram.tick: {error}", file=sys.stderr)
-        return 2
-    except psycopg.Error as error:
-        print(f"eram.tick: the ticker cannot start: {error}", file=sys.stderr)
-        return 1
+    except (ConfigError, psycopg.Error) as error:
+        code, text = explain(error, "ticker")
+        print(f"eram.tick: {text}", file=sys.stderr)
+        return code
 
 
 def _read_config(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> TickConfig:
     # Only what is given appears in the result: the defaults are TickConfig's.
-    parser = argparse.ArgumentParser(
-        prog="python -m eram.tick",
-        description="Do what is due, once or again and again until SIGTERM or SIGINT: carry out"
-        " schedules, rescue jobs, prune. Several may run at once, beside any number of workers.",
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
+    parser = CommandParser(
+        "tick",
+        "Do what is due, once or again and again until SIGTERM or SIGINT: carry out schedules,"
+        " rescue jobs, prune. Several may run at once, beside any number of workers, which tick as"
+        " well.",
+        examples=("", "--once --log-level warning"),
+        exit_codes={
+            FINE: "it was told to end, and has; with --once: nothing more is due",
+            FAILED: "it could not start; with --once: something failed; or a second signal ended"
+            " it at once",
+            MISUSED: "wrong options, or a database without eram",
+        },
+        argument_default=SUPPRESS,
     )
+    parser.add_dsn()
     add = parser.add_argument
-    add("--dsn", help="where the database is (default: DATABASE_URL, else the PG* variables)")
     add("--once", action="store_true", help="end when nothing more is due")
     add(
         "--interval",
@@ -97,6 +107,7 @@ def _read_config(arguments: Sequence[str] | None, environ: Mapping[str, str]) ->
         help="how long a command has to end after a signal (default: 15)",
     )
     add("--log-level", choices=LOG_LEVELS, help="default: info")
+    add("--log-format", choices=LOG_FORMATS, help="json: one object a line (default: text)")
     given = vars(parser.parse_args(arguments))
     return TickConfig(**{"dsn": environ.get("DATABASE_URL", ""), **given})
 
@@ -113,15 +124,17 @@ class _TickProgram:
         self._once_ends_at = time.monotonic() + LONGEST_ONCE_SECONDS
         self._signals = Signals()
         self._connect = functools.partial(open_maintenance_session, config.dsn, "eram tick")
+        outage = Outage()
         self._loop = SessionLoop(
             "tick",
             pause=self._pause,
             connect=self._connect,
             act=self._act,
+            outage=outage,
             is_over=self._is_over,
             on_ended=self._signals.ring,
         )
-        self._ticker = Ticker(config.dsn, on_command_ended=self._loop.ring)
+        self._ticker = Ticker(config.dsn, outage=outage, on_command_ended=self._loop.ring)
 
     def run(self) -> NoReturn:
         """Tick until it is over, and end the process."""

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-import argparse
+import platform
 import sys
 from collections.abc import Sequence
 
-from eram import _extension
+import psycopg
+
+from eram import _command_line, _extension
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m eram.version", description=__doc__)
-    parser.parse_args(argv)
-    print(f"eram {_extension.version()}")
-    return 0
+    parser = _command_line.CommandParser(
+        "version",
+        "Say which version of eram this is. Which one a database has: check, or"
+        " select eram_version().",
+        examples=("", "--json"),
+        exit_codes={_command_line.FINE: "always", _command_line.MISUSED: "wrong options"},
+    )
+    parser.add_json()
+    if parser.parse_args(argv).json:
+        _command_line.answer(
+            version=_extension.version(),
+            python=platform.python_version(),
+            psycopg=psycopg.__version__,
+        )
+    else:
+        print(f"eram {_extension.version()}")
+    return _command_line.FINE
 
 
 if __name__ == "__main__":

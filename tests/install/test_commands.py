@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -13,8 +14,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+import eram
 from eram import _extension
-from eram.__main__ import COMMANDS
+from eram.__main__ import COMMANDS, main
 from eram.embedded import EmbeddedServer
 
 WAIT_SECONDS = 30
@@ -26,22 +28,65 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", *arguments]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "enqueue"])
 def test_both_spellings_are_one_command(name: str):
     said = [
         subprocess.run(command(*way, "--help"), check=True, capture_output=True).stdout
         for way in ((f"eram.{name}",), ("eram", name))
     ]
     assert said[0] == said[1]
-    assert f"usage: python -m eram.{name}".encode() in said[0]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_teaches(name: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as end:
+        main([name, "--help"])
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: python -m eram {name} ")
+    assert f"\nexamples:\n  python -m eram {name}" in said
+    assert re.search(r"\nexit codes:\n  0  \w.*\n  2  wrong options", said, re.DOTALL)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_wrong_option_is_answered_with_the_nearest(name: str, capsys: pytest.CaptureFixture[str]):
+    wanted = "--directory" if name == "dev" else "--json" if name == "version" else "--dsn"
+    arguments = ["app:job"] if name == "enqueue" else []
+    with pytest.raises(SystemExit) as end:
+        main([name, *arguments, wanted[:-1]])
+    assert end.value.code == 2
+    assert f'unrecognized arguments: {wanted[:-1]}; did you mean "{wanted}"?' in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_wrong_command_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as end:
+        main(["wroker"])
+    assert end.value.code == 2
+    assert 'there is no command "wroker"; did you mean "worker"?' in capsys.readouterr().err
 
 
 def test_without_a_command_it_lists_them():
     done = subprocess.run(command("eram"), check=False, capture_output=True, text=True)
-    assert done.returncode != 0
+    assert done.returncode == 2
     said = subprocess.run(command("eram", "--help"), check=True, capture_output=True, text=True)
     for name in COMMANDS:
         assert f"\n  {name} " in said.stdout
+    assert "\nexit codes of all commands:\n  0  " in said.stdout
+
+
+def test_no_command_hides_what_the_package_exports():
+    for name in COMMANDS:
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+    assert callable(eram.enqueue)
+    assert not {name for name in COMMANDS if name in eram.__all__} - {"enqueue"}
+
+
+def test_the_version_for_a_program(capsys: pytest.CaptureFixture[str]):
+    assert main(["version", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["version"] == _extension.version()
 
 
 def test_the_script_is_the_same():
@@ -140,7 +185,7 @@ def test_dev_says_so_when_eram_is_older(dev: Start, directory: Path):
         conn.execute("update pg_extension set extversion = '0.0.1' where extname = 'eram'")
     with dev() as process:
         said = process.communicate(timeout=WAIT_SECONDS)[0]
-    assert f"eram 0.0.1 (this is {_extension.version()}: alter extension eram update)" in said
+    assert f"eram 0.0.1 (this is {_extension.version()}: python -m eram upgrade)" in said
 
 
 def test_dev_notices_that_its_server_has_gone(dev: Start, directory: Path, server_bin_dir: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -57,6 +58,20 @@ def test_the_database_can_come_from_the_pg_variables(bare_dsn, monkeypatch):
         monkeypatch.setenv(names.get(name, "PGPASSWORD"), str(value))
     assert main([]) == 0
     assert version_in(bare_dsn, "public") == _extension.version()
+
+
+def test_the_answer_for_a_program(bare_dsn, capsys):
+    assert main(["--dsn", bare_dsn, "--schema", "jobs", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "version": _extension.version(),
+        "schema": "jobs",
+        "is_extension": False,
+    }
+
+
+def test_a_dsn_that_cannot_be_read_is_wrong_usage(capsys):
+    assert main(["--dsn", "nonsense"]) == 2
+    assert "dsn cannot be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("schema", ["public", "jobs"])
