@@ -5,6 +5,8 @@
 """
 
 from eram._current import current_job
+from eram._decorator import job
+from eram._driver import Driver
 from eram._enqueue import (
     Enqueued,
     NewJob,
@@ -13,7 +15,7 @@ from eram._enqueue import (
     enqueue_many,
     enqueue_many_async,
 )
-from eram._handlers import ConfiguredHandler, Handler, job
+from eram._handlers import ConfiguredHandler, Handler
 from eram._job import Job
 from eram._listeners import on_failure, on_success
 from eram._options import HandlerOptions, JobOptions, UniqueOptions
@@ -21,6 +23,7 @@ from eram._outcome import Cancel, Discard, Retry, Snooze
 from eram._wait import wait, wait_async
 from eram._watch import Outcome
 from eram._worker import Worker
+from eram.engine import Engine
 from eram.errors import (
     ArgumentsError,
     ConfigError,
@@ -40,6 +43,8 @@ __all__ = [
     "ConfigError",
     "ConfiguredHandler",
     "Discard",
+    "Driver",
+    "Engine",
     "Enqueued",
     "EramError",
     "Handler",

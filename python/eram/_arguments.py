@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
 from typing import Any
 
+from eram._suggest import nearest
 from eram.errors import ArgumentsError, HandlerDefinitionError
 
 # What the session is called where the decorator does not say that there is one.
@@ -31,12 +32,15 @@ class Arguments:
                 f'handler "{self._path}" is a generator: it would never run'
             )
         parameters = list(inspect.signature(function).parameters.values())
+        by_position = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
         if takes_session is None:
-            takes_session = len(parameters) > 1 and parameters[1].name == SESSION
+            second = parameters[1] if len(parameters) > 1 else None
+            takes_session = (
+                second is not None and second.name == SESSION and second.kind in by_position
+            )
         self.takes_session = takes_session
         leading = ("job", SESSION) if takes_session else ("job",)
         first, rest = parameters[: len(leading)], parameters[len(leading) :]
-        by_position = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
         if len(first) < len(leading) or any(each.kind not in by_position for each in first):
             raise HandlerDefinitionError(
                 f'handler "{self._path}" must take ({", ".join(leading)}) before its arguments'
@@ -68,11 +72,15 @@ class Arguments:
         if not self.has_names:
             return
         given = args.keys()
-        if missing := self._required - given:
-            raise ArgumentsError(f'handler "{self._path}" lacks {_list(missing)}')
         excess = given & self._taken if self._takes_any else given - self._names
         if excess:
-            raise ArgumentsError(f'handler "{self._path}" does not take {_list(excess)}')
+            hint = ""
+            if len(excess) == 1 and (free := sorted(self._names - given)):
+                hint = f"; {nearest(next(iter(excess)), free)}"
+            raise ArgumentsError(f'handler "{self._path}" does not take {_list(excess)}{hint}')
+
+        if missing := self._required - given:
+            raise ArgumentsError(f'handler "{self._path}" lacks {_list(missing)}')
 
     def named(self, args: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
         """Give arguments that stand by position their names.
@@ -81,9 +89,10 @@ class Arguments:
             ArgumentsError: there are too many, or one is given twice.
         """
         if len(args) > len(self._in_order):
+            count = len(self._in_order)
             raise ArgumentsError(
-                f'handler "{self._path}" takes {len(self._in_order)} arguments by position,'
-                f" got {len(args)}"
+                f'handler "{self._path}" takes {count or "no"} argument{"s" if count != 1 else ""}'
+                f" by position, got {len(args)}"
             )
         by_position = dict(zip(self._in_order, args, strict=False))
         if twice := by_position.keys() & named.keys():

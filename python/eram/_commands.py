@@ -19,18 +19,18 @@ from psycopg.pq import TransactionStatus
 
 from eram import _sql, _wording
 from eram._connection import (
-    Backoff,
     Session,
     brief,
+    call_seconds,
     is_warning,
     open_maintenance_session,
     open_session,
     set_command_limits,
 )
+from eram._outage import Complaint, Outage, Part, is_outage
 
 logger = logging.getLogger(__name__)
 
-LONGEST_BACKOFF_SECONDS = 5.0
 # A minute after it was handed out, the server takes a command for lost.
 LONGEST_CONNECTING_SECONDS = 30.0
 CANCEL_SECONDS = 2.0
@@ -39,6 +39,7 @@ CANCEL_AGAIN_SECONDS = 0.2
 SERVER_FIRST_SECONDS = 1.0
 
 _STOPPED = "its ticker was stopped"
+_NOT_CANCELLED = "a command could not be cancelled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +57,13 @@ class CommandRunner:
 
     Args:
         dsn: where the database is.
+        outage: what the parts of the process share.
         on_ended: called when another command can be run.
     """
 
-    def __init__(self, dsn: str, *, on_ended: Callable[[], None]) -> None:
+    def __init__(self, dsn: str, *, outage: Outage, on_ended: Callable[[], None]) -> None:
         self._dsn = dsn
+        self._outage = outage
         self._on_ended = on_ended
         self._command: Command | None = None
         self._conn: psycopg.Connection[Any] | None = None
@@ -89,22 +92,25 @@ class CommandRunner:
     def cancel(self) -> None:
         """Cut off the command in hand; its end is reported at once or not at all."""
         self._is_cancelled.set()
+        self._outage.wake()
         deadline = time.monotonic() + CANCEL_SECONDS
         # Again and again, for one that is about to begin would not notice.
+        complaint = Complaint(_NOT_CANCELLED)
         while (conn := self._conn) is not None and time.monotonic() < deadline:
-            _cancel(conn)
+            _cancel(conn, complaint)
             threading.Event().wait(CANCEL_AGAIN_SECONDS)
 
     def _run(self, command: Command) -> None:
+        part = self._outage.part(f'the command of schedule "{command.schedule}"')
         try:
             # Its session is closed after the report: a lock of it tells the server that it is run.
             with contextlib.ExitStack() as sessions:
                 start = time.monotonic()
-                error = self._execute(command, sessions)
+                error = self._execute(command, part, sessions)
                 seconds = time.monotonic() - start
                 self.run_count += 1
                 self.failure_count += error is not None
-                self._report(command, error)
+                self._report(command, part, error)
             if error is None:
                 logger.info('ran the command of schedule "%s" in %.1f s', command.schedule, seconds)
         # The server will take it for lost.
@@ -118,13 +124,14 @@ class CommandRunner:
         except Exception:
             logger.exception('the command of schedule "%s" was not reported', command.schedule)
         finally:
+            part.leave()
             self._command = None
             self._on_ended()
 
-    def _execute(self, command: Command, sessions: contextlib.ExitStack) -> str | None:
+    def _execute(self, command: Command, part: Part, sessions: contextlib.ExitStack) -> str | None:
         """Run a command, and say what went wrong."""
         try:
-            session = self._connect()
+            session = self._connect(part)
         except psycopg.Error as error:
             return f"there was no connection to run the command: {brief(error)}"
         self._conn = sessions.enter_context(contextlib.closing(session.conn))
@@ -144,15 +151,19 @@ class CommandRunner:
                 session.conn.close()
             self._conn = None
 
-    def _connect(self) -> Session:
-        backoff = Backoff(longest_seconds=LONGEST_BACKOFF_SECONDS)
+    def _connect(self, part: Part) -> Session:
         deadline = time.monotonic() + LONGEST_CONNECTING_SECONDS
         while True:
             try:
-                return open_session(self._dsn, "eram command")
-            except psycopg.OperationalError:
-                if time.monotonic() > deadline or self._is_cancelled.wait(backoff.next_seconds()):
+                session = open_session(self._dsn, "eram command", patience=call_seconds)
+            except psycopg.OperationalError as error:
+                part.lost(error)
+                part.wait(self._is_cancelled.is_set)
+                if time.monotonic() > deadline or self._is_cancelled.is_set():
                     raise
+            else:
+                part.back()
+                return session
 
     def _execute_in(self, session: Session, command: Command) -> str | None:
         conn = session.conn
@@ -167,6 +178,8 @@ class CommandRunner:
                 return "the command was not begun: the server had given it up"
         if self._is_cancelled.is_set():
             return f"the command was not begun: {_STOPPED}"
+        # A command that the server has ended, and whose end is not heard, is given up.
+        session.conn.patience = lambda: seconds + call_seconds()
         with _time_limit(conn, seconds):
             # Not prepared, because it may be several statements.
             cursor = conn.execute(command.text.encode(), prepare=False)
@@ -174,26 +187,23 @@ class CommandRunner:
             return "the command left a transaction open, which was rolled back"
         return "the server has recorded why" if _has_failed(cursor) else None
 
-    def _report(self, command: Command, error: str | None) -> None:
-        backoff = Backoff(longest_seconds=LONGEST_BACKOFF_SECONDS)
-        complaint = ""
+    def _report(self, command: Command, part: Part, error: str | None) -> None:
+        complaint = Complaint(f"{part.name} waits to be reported")
         while True:
             try:
                 with contextlib.closing(
-                    open_maintenance_session(self._dsn, "eram command").conn
+                    open_maintenance_session(self._dsn, "eram command", patience=call_seconds).conn
                 ) as conn:
                     conn.execute(_sql.FINISH_COMMAND, (command.run_id, error))
                     return
             # No connection, or the session that ran the command is lost and yet goes on.
             except psycopg.OperationalError as problem:
-                if brief(problem) != complaint:
-                    complaint = brief(problem)
-                    logger.warning(
-                        'the command of schedule "%s" waits to be reported: %s',
-                        command.schedule,
-                        complaint,
-                    )
-                if self._is_cancelled.wait(backoff.next_seconds()):
+                if is_outage(problem):
+                    part.lost(problem)
+                else:
+                    complaint.say(problem)
+                part.wait(self._is_cancelled.is_set)
+                if self._is_cancelled.is_set():
                     raise
 
 
@@ -214,8 +224,9 @@ def _time_limit(conn: psycopg.Connection[Any], seconds: float) -> Iterator[None]
         if not is_over.wait(seconds):
             is_late.set()
         # Again and again, for a cancel between two statements is lost.
+        complaint = Complaint(_NOT_CANCELLED)
         while not is_over.is_set():
-            _cancel(conn)
+            _cancel(conn, complaint)
             is_over.wait(CANCEL_AGAIN_SECONDS)
 
     watcher = threading.Thread(target=watch, name="eram-command-limit", daemon=True)
@@ -232,11 +243,11 @@ def _time_limit(conn: psycopg.Connection[Any], seconds: float) -> Iterator[None]
         watcher.join()
 
 
-def _cancel(conn: psycopg.Connection[Any]) -> None:
+def _cancel(conn: psycopg.Connection[Any], complaint: Complaint) -> None:
     try:
         conn.cancel_safe(timeout=CANCEL_SECONDS)
     except psycopg.Error as error:
-        logger.warning("a command could not be cancelled: %s", brief(error))
+        complaint.say(error)
 
 
 def _log_warning(command: Command, notice: psycopg.errors.Diagnostic) -> None:

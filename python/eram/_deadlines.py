@@ -27,6 +27,8 @@ NEVER = float("inf")
 # So many entries of jobs that have ended are kept until they come to the top.
 MAX_STALE_ENTRIES = 1_000
 
+UNSEEN = "(where the handler was cannot be seen on free-threaded Python)"
+
 
 @dataclass(slots=True, eq=False)
 class _Begun:
@@ -132,6 +134,8 @@ class Deadlines:
         return has_any
 
     def _place_of(self, job: Job, thread_id: int) -> str:
+        if not _can_look():
+            return UNSEEN
         frames = self._loop.frames_of(job)
         if frames is None:
             frame = sys._current_frames().get(thread_id)  # noqa: SLF001 - the way there is
@@ -142,6 +146,11 @@ class Deadlines:
 
     def _push(self, at: float, job: Job) -> None:
         heapq.heappush(self._heap, (at, next(self._numbers), job))
+
+
+def _can_look() -> bool:
+    """Say whether one thread may look at what another one runs: without the lock it may be gone."""
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 
 
 def _timed_out(job: Job, place: str) -> Failed:

@@ -20,6 +20,7 @@ from eram import _sql
 from eram._connection import brief
 from eram._finding import Handlers
 from eram._handlers import Handler, made
+from eram._outage import is_outage
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +101,8 @@ class Declarations:
             except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedFunction):
                 raise
             except psycopg.Error as error:
-                if conn.closed or not isinstance(error, _REFUSALS):
+                # A standby, for one, says that in a class of errors which is about what was sent.
+                if conn.closed or is_outage(error) or not isinstance(error, _REFUSALS):
                     raise
                 self._left.popleft()
                 if len(group) > 1:

@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias, Unpack, cast
 
-import psycopg
-from psycopg.rows import tuple_row
-
-from eram import _json, _sql
+from eram import _json, _sessions, _sql
 from eram._options import JobOptions, add_options, check_options, encode_options
 
 
@@ -48,8 +45,8 @@ class NewJob(JobOptions, total=False):
     args: Mapping[str, Any] | None
 
 
-Connection: TypeAlias = psycopg.Connection[Any]
-AsyncConnection: TypeAlias = psycopg.AsyncConnection[Any]
+Connection: TypeAlias = _sessions.Session
+AsyncConnection: TypeAlias = _sessions.AsyncSession
 
 
 def enqueue(
@@ -62,15 +59,23 @@ def enqueue(
     """Enqueue a job, in the connection's transaction if it has one.
 
     Args:
-        conn: a psycopg connection to the database that eram is installed in.
+        conn: a connection to the database that eram is installed in: of psycopg or another DB-API
+            library, a Session or Connection of SQLAlchemy, or Django's connection.
         handler: a decorated handler, or the path `module:function` of one.
         args: the handler's arguments by name.
         options: `queue`, `priority` (0 goes first, 9 last), `max_attempts`, `tags`, `meta`,
             `backoff`, `timeout` (seconds or a timedelta), `unique` (True, False or a mapping), and
             `delay` (seconds or a timedelta) or `scheduled_at` (with a time zone).
+
+    Raises:
+        TypeError: the connection, the handler or an option is of a wrong kind.
+        ArgumentsError: the args do not fit the handler.
+        UnstorableValueError: something cannot be stored as JSON.
+        Exception: the server refuses; it is raised as the connection's own library does, and a
+            transaction that it has opened cannot go on then, as after any error.
     """
     documents = _json.encode([_document(handler, args, options)], "the job")
-    return _send(conn, documents)[0]
+    return send(conn, documents)[0]
 
 
 async def enqueue_async(
@@ -80,51 +85,49 @@ async def enqueue_async(
     /,
     **options: Unpack[JobOptions],
 ) -> Enqueued:
-    """Enqueue a job on an async connection; otherwise like `enqueue`."""
+    """Enqueue a job over an async connection; otherwise like `enqueue`.
+
+    It takes a psycopg.AsyncConnection, an AsyncSession or AsyncConnection of SQLAlchemy, or a
+    connection or pool of asyncpg.
+    """
     documents = _json.encode([_document(handler, args, options)], "the job")
-    return (await _send_async(conn, documents))[0]
+    return (await send_async(conn, documents))[0]
 
 
 def enqueue_many(conn: Connection, jobs: Iterable[NewJob]) -> list[Enqueued]:
     """Enqueue jobs by one call: all of them or none.
 
     Args:
-        conn: a psycopg connection to the database that eram is installed in.
+        conn: what `enqueue` takes.
         jobs: each a mapping with `handler`, `args` and any option of `enqueue`.
     """
-    return _send(conn, _json.encode(list(map(_new_document, jobs)), "the jobs"))
+    return send(conn, _json.encode(list(map(_new_document, jobs)), "the jobs"))
 
 
 async def enqueue_many_async(conn: AsyncConnection, jobs: Iterable[NewJob]) -> list[Enqueued]:
     """Enqueue jobs by one call on an async connection; otherwise like `enqueue_many`."""
-    return await _send_async(conn, _json.encode(list(map(_new_document, jobs)), "the jobs"))
+    return await send_async(conn, _json.encode(list(map(_new_document, jobs)), "the jobs"))
 
 
-def _send(conn: Connection, documents: str) -> list[Enqueued]:
-    if not isinstance(conn, psycopg.Connection):
-        raise TypeError(_wrong_connection(conn, "psycopg.Connection"))
-    # A cursor of our own making: what the connection's cursors and rows look like does not matter.
-    with psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
-        cursor.execute(_sql.ENQUEUE_JOBS, (documents,))
-        return [Enqueued(*row) for row in cursor]
+def encode_job(
+    handler: str | Enqueueable,
+    args: Mapping[str, Any] | None,
+    options: JobOptions,
+) -> str:
+    """Make the document of one job, as a driver enqueues it."""
+    return _json.encode(_document(handler, args, options), "the job")
 
 
-async def _send_async(conn: AsyncConnection, documents: str) -> list[Enqueued]:
-    if not isinstance(conn, psycopg.AsyncConnection):
-        raise TypeError(_wrong_connection(conn, "psycopg.AsyncConnection"))
-    async with psycopg.AsyncCursor(conn, row_factory=tuple_row) as cursor:
-        await cursor.execute(_sql.ENQUEUE_JOBS, (documents,))
-        return [Enqueued(*row) async for row in cursor]
+def send(conn: Connection, documents: str) -> list[Enqueued]:
+    """Enqueue the job, or the list of jobs, that a document describes."""
+    rows = _sessions.execute(conn, _sql.ENQUEUE_JOBS, (documents,))
+    return [Enqueued(*row) for row in rows]
 
 
-def _wrong_connection(conn: object, wanted: str) -> str:
-    hint = ""
-    if isinstance(conn, psycopg.AsyncConnection):
-        hint = "; for this one call enqueue_async, and await it"
-    elif isinstance(conn, psycopg.Connection):
-        hint = "; for this one call enqueue"
-    kind = type(conn)
-    return f"conn must be a {wanted}, got {kind.__module__}.{kind.__qualname__}{hint}"
+async def send_async(conn: AsyncConnection, documents: str) -> list[Enqueued]:
+    """Enqueue what a document describes over an async connection."""
+    rows = await _sessions.execute_async(conn, _sql.ENQUEUE_JOBS, (documents,))
+    return [Enqueued(*row) for row in rows]
 
 
 def _new_document(job: NewJob) -> dict[str, Any]:

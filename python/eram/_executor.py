@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextvars import Context
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from eram._event_loop import EventLoop
 from eram._finding import Handlers
 from eram._handlers import Handler
 from eram._job import Job
+from eram._main_loop import MainLoop
 from eram._middleware import Middleware
 from eram._outcome import (
     Cancel,
@@ -22,6 +24,7 @@ from eram._outcome import (
     Discarded,
     Failed,
     Outcome,
+    Released,
     Retry,
     Snooze,
     Snoozed,
@@ -55,6 +58,7 @@ class Executor:
         middleware: what is entered around it.
         loop: where async handlers run.
         has_driver: whether handlers that say nothing about it run in transactions.
+        main_loop: where handlers without a path run.
     """
 
     def __init__(
@@ -64,11 +68,13 @@ class Executor:
         middleware: Sequence[Middleware] = (),
         loop: EventLoop,
         has_driver: bool = False,
+        main_loop: MainLoop | None = None,
     ) -> None:
         self._handlers = handlers
         self._middleware = tuple(middleware)
         self.loop = loop
         self._has_driver = has_driver
+        self._main_loop = main_loop
 
     def execute(self, job: Job, transact: Runner) -> Outcome:
         """Find the job's handler and run it; one that wants a transaction is run by `transact`."""
@@ -78,11 +84,24 @@ class Executor:
             return failed(job, error)
         if job.handler in handler.aliases:
             job.mark_found_as(handler.path)
+        if handler.is_local and self._main_loop is not None:
+            return self._hand_over(job, handler, transact, self._main_loop)
         if handler.wants_transaction(has_driver=self._has_driver):
             return transact(job, handler, self)
         if handler.is_async:
             return self.loop.run(job, lambda: self.run_async(job, handler))
         return self.run(job, handler)
+
+    def _hand_over(
+        self, job: Job, handler: Handler[..., Any], transact: Runner, main_loop: MainLoop
+    ) -> Outcome:
+        if handler.is_async:
+            return main_loop.call_async(job, lambda: self.run_async(job, handler))
+        # With its transaction: what belongs to a thread, such as the connections of some libraries,
+        # is that of the handler's thread.
+        if handler.wants_transaction(has_driver=self._has_driver):
+            return main_loop.call(job, lambda: transact(job, handler, self))
+        return main_loop.call(job, lambda: self.run(job, handler))
 
     def run(self, job: Job, handler: Handler[..., Any], *session: object) -> Outcome:
         """Run a handler that is not async, and make an outcome of what it returns or raises."""
@@ -103,10 +122,14 @@ class Executor:
         process = os.getpid()
         try:
             try:
+                # Before it has begun; whoever marks it cancels the task afterwards.
+                if job.cancelled:
+                    return Released(job)
                 _current.running.set(job)
                 # It stays so when a middleware suppresses an error.
                 value = None
-                with self._around(job):
+                with contextlib.ExitStack() as entered:
+                    self._enter(entered, job)
                     value = await handler.run(job, *session)
             finally:
                 _end_child_of(process)
@@ -119,17 +142,15 @@ class Executor:
         _current.running.set(job)
         if not self._middleware:
             return handler.run(job, *session)
-        with self._around(job):
+        with contextlib.ExitStack() as entered:
+            self._enter(entered, job)
             return handler.run(job, *session)
         # Reached when a middleware has suppressed an error.
         return None
 
-    @contextlib.contextmanager
-    def _around(self, job: Job) -> Iterator[None]:
-        with contextlib.ExitStack() as entered:
-            for middleware in self._middleware:
-                entered.enter_context(middleware(job))
-            yield
+    def _enter(self, entered: contextlib.ExitStack, job: Job) -> None:
+        for middleware in self._middleware:
+            entered.enter_context(middleware(job))
 
 
 def _end_child_of(process: int) -> None:
@@ -156,6 +177,10 @@ def _outcome(job: Job, value: object) -> Outcome:
         case Discard(reason):
             return Discarded(job, _bounded(reason) or "discarded by its handler")
         case _:
+            # What looks like a plain function can be a wrapper of an async one.
+            if inspect.iscoroutine(value):
+                value.close()
+                raise TypeError("the handler returned a coroutine, which nobody awaits")
             return Completed(job, _json.encode(value, "the handler's result"))
 
 

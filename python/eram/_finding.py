@@ -10,20 +10,32 @@ from typing import Any
 
 from eram import _wording
 from eram._handlers import PATH, Handler, made
+from eram._local_handlers import LocalHandlers
 from eram.errors import HandlerDefinitionError, HandlerNotFoundError
 
 logger = logging.getLogger(__name__)
+
+# So many names of jobs that are left to the fallback are remembered: they may be made up.
+MAX_OTHERS = 10_000
 
 
 class Handlers:
     """Finds handlers by path, in modules that the worker is allowed to run.
 
     Whoever may insert a row chooses the path: without the prefixes it could name any callable.
+
+    Args:
+        allow: the modules, with all modules below them.
+        local: what the worker's engine knows besides; these go before what is found by path.
     """
 
-    def __init__(self, allow: Sequence[str]) -> None:
+    def __init__(self, allow: Sequence[str], local: LocalHandlers | None = None) -> None:
         self._allow = tuple(allow)
+        self._local = LocalHandlers() if local is None else local
         self._found: dict[str, Handler[..., Any]] = {}
+        # What the fallback runs, as long as no more handlers are made.
+        self._others: set[str] = set()
+        self._version: int | None = None
 
     def resolve(self, path: str) -> Handler[..., Any]:
         """Find a handler, and remember it; a failure is tried again next time.
@@ -31,16 +43,19 @@ class Handlers:
         Raises:
             HandlerNotFoundError: says why this worker cannot or may not run it.
         """
-        handler = self._found.get(path)
+        handler = self._local.find(path) or self._found.get(path) or self._find_other(path)
         if handler is None:
             try:
                 handler = self._found[path] = self._find(path)
             except HandlerNotFoundError:
                 # The server says so as well, unless a worker with older code has told it otherwise.
                 handler = self._find_by_alias(path)
-                if handler is None:
-                    raise
-                self._found[path] = handler
+                if handler is not None:
+                    self._found[path] = handler
+                else:
+                    handler = self._fall_back(path)
+                    if handler is None:
+                        raise
             # Names are looked up by code of the module's, which may do anything, even leave.
             except BaseException as error:
                 reason = f"cannot be looked up: {_wording.in_words(error)}"
@@ -51,7 +66,11 @@ class Handlers:
         """Import the modules that are allowed; what cannot be imported is logged, no more.
 
         Modules below them are imported when a job asks for them.
+
+        Raises:
+            ConfigError: the engine's fallback cannot be imported.
         """
+        self._local.load()
         for module in self._allow:
             try:
                 importlib.import_module(module)
@@ -66,9 +85,12 @@ class Handlers:
 
         Also whether there are no others, which is not so while a module is being imported.
         """
-        found: dict[str, Handler[..., Any]] = {}
+        found: dict[str, Handler[..., Any]] = dict(self._local.known())
         are_all = True
         for handler in made:
+            # Of those of other engines nothing is known here.
+            if handler.is_local:
+                continue
             try:
                 path = handler.path
             except HandlerDefinitionError:
@@ -110,6 +132,22 @@ class Handlers:
         owners = [owner for owner in sorted(found) if path in found[owner].aliases]
         # Where two have it, it is the one that is declared last.
         return found[owners[-1]] if owners else None
+
+    def _find_other(self, path: str) -> Handler[..., Any] | None:
+        if self._version != made.version:
+            self._version = made.version
+            self._others.clear()
+        return self._local.fallback if path in self._others else None
+
+    def _fall_back(self, path: str) -> Handler[..., Any] | None:
+        """Leave to the fallback what is no path, or none that this worker may follow."""
+        parts = PATH.fullmatch(path)
+        if self._local.fallback is None or (parts and self._is_allowed(parts["module"])):
+            return None
+        if len(self._others) >= MAX_OTHERS:
+            self._others.clear()
+        self._others.add(path)
+        return self._local.fallback
 
     def _is_allowed(self, module: str) -> bool:
         return any(f"{module}.".startswith(f"{prefix}.") for prefix in self._allow)

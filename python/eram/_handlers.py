@@ -7,7 +7,7 @@ import itertools
 import re
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
 from eram import _enqueue, _json
 from eram._arguments import Arguments, path_of
@@ -57,6 +57,9 @@ made = _Made()
 class Handler(Generic[Parameters, Result]):
     """A function that jobs can be enqueued for; calling it calls the function."""
 
+    # Whether it runs on the engine's main thread, and is found by its name there.
+    is_local = False
+
     def __init__(
         self,
         function: Callable[..., Result],
@@ -69,15 +72,18 @@ class Handler(Generic[Parameters, Result]):
         self._function = function
         self._declared = encode_options(options)
         self._aliases = tuple(strings("aliases", aliases))
-        if transaction not in {None, True, False}:
+        if transaction is not None and not isinstance(transaction, bool):
             raise TypeError(f"transaction must be True, False or None, got {transaction!r}")
         self._transaction = transaction
         self._arguments = Arguments(function, transaction)
         _json.encode([self._declared, self._aliases], f"what {self!r} declares")
         made.add(self)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Result:
-        return self._function(*args, **kwargs)
+    def __call__(
+        self, job: Job | None, *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> Result:
+        function: Callable[..., Result] = self._function
+        return function(job, *args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<Handler {path_of(self._function)}>"
@@ -164,8 +170,9 @@ class Handler(Generic[Parameters, Result]):
         function: Callable[..., Any] = self._function
         if not self._arguments.has_names:
             return function(job, *session)
-        self._arguments.check(job.args)
-        return function(job, *session, **job.args)
+        args = job.args_to_give()
+        self._arguments.check(args)
+        return function(job, *session, **args)
 
     def options(self, **options: Unpack[JobOptions]) -> ConfiguredHandler[Parameters]:
         """Say how the jobs to be enqueued differ: `mail.options(priority=1).enqueue(conn, ...)`."""
@@ -193,6 +200,11 @@ class ConfiguredHandler(Generic[Parameters]):
 
     def __repr__(self) -> str:
         return f"<{self._handler!r} with {self._options}>"
+
+    @property
+    def handler(self) -> Handler[Parameters, Any]:
+        """The handler without options."""
+        return self._handler
 
     @property
     def path(self) -> str:
@@ -229,63 +241,3 @@ class ConfiguredHandler(Generic[Parameters]):
     ) -> Enqueued:
         """Enqueue a job with these options on an async connection."""
         return await _enqueue.enqueue_async(conn, self, self._handler.named_args(args, named))
-
-
-@overload
-def job(
-    function: Callable[Concatenate[Job, Parameters], Result], /
-) -> Handler[Parameters, Result]: ...
-
-
-# The second parameter is the session, whose type is the driver's.
-@overload
-def job(
-    *,
-    transaction: Literal[True],
-    aliases: Sequence[str] = (),
-    **options: Unpack[HandlerOptions],
-) -> Callable[
-    [Callable[Concatenate[Job, Any, Parameters], Result]], Handler[Parameters, Result]
-]: ...
-
-
-@overload
-def job(
-    *,
-    transaction: Literal[False] | None = None,
-    aliases: Sequence[str] = (),
-    **options: Unpack[HandlerOptions],
-) -> Callable[[Callable[Concatenate[Job, Parameters], Result]], Handler[Parameters, Result]]: ...
-
-
-def job(
-    function: Callable[..., Any] | None = None,
-    /,
-    *,
-    transaction: bool | None = None,
-    aliases: Sequence[str] = (),
-    **options: Unpack[HandlerOptions],
-) -> Any:
-    """Make a function a handler of jobs, as `@eram.job` or `@eram.job(queue="mail", ...)`.
-
-    The function, plain or async, takes the job, then the session if it has one, and then the job's
-    args by name.
-
-    Args:
-        function: the function, when the decorator is used without parentheses.
-        transaction: True is to do what the function does in the database and the completion of the
-            job in one transaction, so that both happen or neither; its second parameter is the
-            session: that of the worker's driver, else a psycopg connection. None is the same where
-            the second parameter is called `session`; otherwise the job runs in a transaction if
-            the worker has a driver. False is never.
-        aliases: the paths that the handler had before; jobs under these names are run by it.
-        options: `queue`, `priority`, `max_attempts`, `tags`, `meta`, `backoff`, `timeout` and
-            `unique` of its jobs, whoever enqueues them, unless the caller or an administrator says
-            otherwise.
-    """
-    check_options(options, {"transaction", "aliases", *HandlerOptions.__annotations__})
-
-    def decorate(function: Callable[..., Any]) -> Handler[..., Any]:
-        return Handler(function, options, transaction=transaction, aliases=aliases)
-
-    return decorate if function is None else decorate(function)

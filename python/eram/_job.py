@@ -53,7 +53,10 @@ class Job:
 
     @property
     def args(self) -> dict[str, Any]:
-        """The arguments that the job was enqueued with."""
+        """The arguments that the job was enqueued with.
+
+        What a handler changes in them stays with this run, and out of its parameters.
+        """
         if self._args is None:
             self._args = _decode_jsonb(self._row[3])
         return self._args
@@ -142,6 +145,14 @@ class Job:
     def late_at(self) -> float:
         """When this attempt times out, as time.monotonic() counts."""
         return self._late_at
+
+    def args_to_give(self) -> dict[str, Any]:
+        """Decode the args for whoever may change them."""
+        return _decode_jsonb(self._row[3])
+
+    def forget_changes(self) -> None:
+        """Let what was fetched be seen anew, whatever someone has done to `args` and `meta`."""
+        self._args = self._meta = None
 
     def mark_begun(self) -> None:
         """Note that the handler begins now; the worker does this where there is a timeout."""

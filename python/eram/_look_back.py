@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Collection
+from typing import Any
+
+import psycopg
+
+from eram import _report_calls
+from eram._job import Job
+from eram._report import IN_THE_WAY
+
+logger = logging.getLogger(__name__)
 
 # The server gives up a client that vanished within so long (eram_start_worker() sets it).
 LAST_SECONDS = 15.0
@@ -28,10 +39,23 @@ class LookBack:
         """Whether it is time."""
         return bool(self._times) and time.monotonic() >= self._times[-1]
 
-    def done(self) -> None:
-        """Note that it has been done."""
-        self._times.pop()
+    def look(
+        self,
+        conn: psycopg.Connection[Any],
+        worker_id: int,
+        queue: str,
+        ours: Collection[Job],
+    ) -> None:
+        """Give back what the worker holds of a queue, apart from the jobs that it knows of.
 
-    def failed(self) -> None:
-        """Note that someone was in the way."""
-        self._times[-1] = time.monotonic() + AGAIN_SECONDS
+        Raises:
+            psycopg.Error: the server cannot do it now; it is still due.
+        """
+        try:
+            ids = _report_calls.release_others(conn, worker_id, queue, ours)
+        except IN_THE_WAY:
+            self._times[-1] = time.monotonic() + AGAIN_SECONDS
+            return
+        self._times.pop()
+        if ids:
+            logger.info("queue %s released %s jobs that it never saw", queue, len(ids))

@@ -15,8 +15,16 @@ from collections.abc import Callable, Sequence
 import psycopg
 
 from eram import _sql
-from eram._connection import Session, brief, jittered, open_maintenance_session
+from eram._connection import (
+    Session,
+    brief,
+    call_seconds,
+    jittered,
+    open_maintenance_session,
+    tick_seconds,
+)
 from eram._declarations import Declarations
+from eram._outage import Outage
 from eram._session_loop import SessionLoop
 from eram._ticking import Ticker
 from eram.errors import ConfigError
@@ -37,6 +45,7 @@ class Maintenance:
         queues: the queues of the worker.
         ticks: whether to tick as well.
         declarations: what handlers declare.
+        outage: what the parts of the worker share.
         on_cancelled: called with the runs of jobs that were cancelled, as (id, run).
         on_renewed: called when the worker was registered anew.
     """
@@ -49,28 +58,36 @@ class Maintenance:
         queues: Sequence[str],
         ticks: bool,
         declarations: Declarations,
+        outage: Outage,
         on_cancelled: Callable[[list[tuple[int, int]]], None],
         on_renewed: Callable[[], None],
     ) -> None:
         self._name = name
         self._queues = list(queues)
         self._declarations = declarations
+        self._outage = outage
         self._on_cancelled = on_cancelled
         self._on_renewed = on_renewed
         self._worker_id = 0
         self._is_dead = False
         self._is_leaving = False
-        self._connect = functools.partial(open_maintenance_session, dsn, "eram maintenance")
+        self._is_ticking = False
+        self._connect = functools.partial(
+            open_maintenance_session, dsn, "eram maintenance", patience=self._patience
+        )
         self._loop = SessionLoop(
             "maintenance",
             pause=BEAT_SECONDS,
             connect=self._connect,
             act=self._beat,
+            outage=outage,
             # With all jobs reported, a goodbye is not worth waiting for.
             is_over=lambda: self._is_leaving and not self._is_busy,
             on_ended=self._close,
         )
-        self._ticker = Ticker(dsn, on_command_ended=self._loop.ring) if ticks else None
+        self._ticker = (
+            Ticker(dsn, outage=outage, on_command_ended=self._loop.ring) if ticks else None
+        )
 
     @property
     def worker_id(self) -> int:
@@ -147,10 +164,23 @@ class Maintenance:
             self._on_cancelled(list(zip(cancelled_ids, cancelled_runs, strict=True)))
         pause = jittered(BEAT_SECONDS)
         if self._ticker is not None:
-            pause = self._ticker.tick(session, pause=pause)
+            self._is_ticking = True
+            try:
+                pause = self._ticker.tick(session, pause=pause)
+            finally:
+                self._is_ticking = False
         # Last, because nothing else depends on it.
         self._declarations.send(conn)
         return pause
+
+    def _patience(self) -> float:
+        """Say how long a call may take: a tick as long as the server lets it.
+
+        Unless others have lost the server, or it takes this worker for dead: a tick that there is
+        no answer to has probably gone astray then.
+        """
+        is_lost = self._is_dead or self._outage
+        return tick_seconds() if self._is_ticking and not is_lost else call_seconds()
 
     def _register(self, session: Session) -> None:
         row = session.conn.execute(

@@ -116,6 +116,7 @@ def _call(subscription: Subscription, job: Job, outcome: Outcome) -> None:
     process = os.getpid()
     try:
         try:
+            job.forget_changes()
             subscription.listener(job, outcome)
         finally:
             # The listener forked, and this is the child, which has nobody to go back to.

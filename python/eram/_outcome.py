@@ -75,6 +75,8 @@ class Failed(NamedTuple):
     detail: dict[str, str]
     # Instead of the job's backoff.
     delay: timedelta | None = None
+    # Whether the run may have been completed all the same: what the server says then counts.
+    is_in_doubt: bool = False
 
 
 class Snoozed(NamedTuple):

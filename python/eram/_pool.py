@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -33,6 +34,7 @@ class ExecutorPool:
         open_runner: Callable[[], Runner],
         on_finished: Callable[[Outcome], None],
     ) -> None:
+        self._queue = queue
         self._executor = executor
         self._deadlines = deadlines
         self._open_runner = open_runner
@@ -47,14 +49,30 @@ class ExecutorPool:
         ]
 
     def start(self) -> None:
-        """Start the threads."""
-        for thread in self._threads:
-            thread.start()
+        """Start the threads.
+
+        Raises:
+            RuntimeError: there are not so many to be had.
+        """
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError as error:
+            self.close()
+            raise RuntimeError(
+                f'queue "{self._queue}" cannot have {len(self._threads)} threads here: {error}'
+            ) from error
 
     def close(self) -> None:
         """Let each thread end once it has nothing to do."""
         self._is_closed = True
         self._wake(len(self._threads))
+
+    def join(self, timeout: float) -> None:
+        """Wait, up to so many seconds, until the threads have ended, after `close`."""
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     @property
     def buffered(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -12,35 +11,33 @@ from typing import Any
 
 import psycopg
 
-from eram import _report_calls, _sql
-from eram._connection import Backoff, Session, brief, job_cursor, open_session
+from eram import _sql
+from eram._ahead import AHEAD_SECONDS, Ahead
+from eram._connection import Session, brief, call_seconds, job_cursor, open_session
 from eram._deadlines import Deadlines
+from eram._driver import Drivers
+from eram._driver_runner import CLOSE_SECONDS, open_runner
 from eram._event_loop import EventLoop
 from eram._executor import Executor
 from eram._finding import Handlers
 from eram._job import Job
 from eram._look_back import LookBack
+from eram._main_loop import MainLoop
 from eram._middleware import Middleware
 from eram._notifier import Notifier
+from eram._outage import Outage
 from eram._outcome import Outcome, Released
 from eram._pool import ExecutorPool
-from eram._rate import Rate
 from eram._registration import Registration
 from eram._report import IN_THE_WAY, Reporter
 from eram._sleep import Sleeper
-from eram._transaction import TransactionRunner
 from eram._waiting import NEVER, Waiting
 
 logger = logging.getLogger(__name__)
 
-# What the executors finish in so long is fetched ahead, up to a bound.
-AHEAD_SECONDS = 0.05
-MAX_AHEAD_JOBS = 1_000
-# Jobs fetched ahead that turn out to come after slow ones are given back after so long.
-SURPLUS_SECONDS = 1.0
-LONGEST_BACKOFF_SECONDS = 5.0
 # Until the next fetch when one has waited for a lock in vain.
 LOCKED_SECONDS = 0.1
+_NO_WORKER = (psycopg.errors.UndefinedObject, psycopg.errors.ObjectNotInPrerequisiteState)
 
 
 class QueueRunner:
@@ -60,24 +57,29 @@ class QueueRunner:
         middleware: Sequence[Middleware],
         registration: Registration,
         notifier: Notifier,
+        outage: Outage,
         poll_interval: float,
         on_ended: Callable[[], None],
+        main_loop: MainLoop | None = None,
+        drivers: Drivers | None = None,
     ) -> None:
         self._queue = queue
         self._limit = limit
         self._dsn = dsn
         self._registration = registration
         self._poll_interval = poll_interval
+        self._outage = outage
+        name = f"queue {queue}"
+        self._part = outage.part(name)
         self._on_ended = on_ended
         self._worker_id = registration.worker_id
         self._in_hand: set[Job] = set()
-        self._loop = EventLoop(f"eram-async-{queue}")
+        self._loop = EventLoop(f"eram-async-{queue}", main_loop)
         self._deadlines = Deadlines(self._in_hand, self._loop)
         self._finished: deque[Outcome] = deque()
         self._cancelled: deque[tuple[int, int]] = deque()
         self._reporter = Reporter(notifier)
-        self._rate = Rate(AHEAD_SECONDS)
-        self._surplus_since: float | None = None
+        self._ahead = Ahead()
         self._look_back = LookBack()
         self._sleeper = Sleeper()
         self._stopping = threading.Event()
@@ -85,9 +87,17 @@ class QueueRunner:
         self._pool = ExecutorPool(
             queue,
             limit=limit,
-            executor=Executor(handlers, middleware=middleware, loop=self._loop),
+            executor=Executor(
+                handlers,
+                middleware=middleware,
+                loop=self._loop,
+                has_driver=drivers is not None,
+                main_loop=main_loop,
+            ),
             deadlines=self._deadlines,
-            open_runner=lambda: TransactionRunner(dsn, f"eram jobs {queue}", self._stopping),
+            open_runner=lambda: open_runner(
+                drivers, dsn, f"eram jobs {queue}", stopping=self._stopping, part=outage.part(name)
+            ),
             on_finished=self._finish,
         )
         # A daemon like the executors: whoever stops the worker decides how long to wait for it.
@@ -98,13 +108,18 @@ class QueueRunner:
 
     def start(self) -> None:
         """Start the threads."""
-        self._pool.start()
-        self._thread.start()
+        try:
+            self._pool.start()
+            self._thread.start()
+        except BaseException:
+            self._sleeper.close()
+            raise
 
     def stop(self) -> None:
         """Fetch no more, give back what is not started, and end once the rest is reported."""
         self._stopping.set()
         self._sleeper.ring()
+        self._outage.wake()
 
     @property
     def unfinished(self) -> list[Job]:
@@ -130,22 +145,24 @@ class QueueRunner:
         self._sleeper.ring()
 
     def _run(self) -> None:
-        backoff = Backoff(longest_seconds=LONGEST_BACKOFF_SECONDS)
         while not self._is_over():
             try:
-                session = open_session(self._dsn, f"eram queue {self._queue}")
+                name = f"eram queue {self._queue}"
+                session = open_session(self._dsn, name, patience=call_seconds)
                 with closing(session.conn):
-                    self._serve(session, backoff)
+                    self._serve(session)
             except psycopg.Error as error:
-                logger.warning("queue %s waits for its database: %s", self._queue, brief(error))
+                self._part.failed(error)
             # One of the two loops that must survive anything: the jobs in hand depend on it.
             except Exception:
                 logger.exception("queue %s stumbled over an error", self._queue)
-            if not self._is_over():
-                threading.Event().wait(backoff.next_seconds())
+            self._part.wait(self._is_over)
             self._collect()
             self._deadlines.expire(self._reporter.add)
+        self._part.leave()
         self._pool.close()
+        # They may have something to close in the event loop.
+        self._pool.join(CLOSE_SECONDS)
         self._loop.close()
         self._sleeper.close()
         self.has_ended = True
@@ -154,7 +171,7 @@ class QueueRunner:
     def _is_over(self) -> bool:
         return self._stopping.is_set() and not self._in_hand and not self._reporter
 
-    def _serve(self, session: Session, backoff: Backoff) -> None:
+    def _serve(self, session: Session) -> None:
         conn = session.conn
         waiting = Waiting(
             conn, self._queue, poll_interval=self._poll_interval, can_listen=session.is_direct
@@ -174,14 +191,16 @@ class QueueRunner:
             if self._reporter.send(conn):
                 waiting.put_off()
             if self._look_back.is_due:
-                self._release_unheard(conn)
+                # Apart from these, we should hold nothing.
+                ours = self._in_hand | self._reporter.jobs
+                self._look_back.look(conn, self._worker_id, self._queue, ours)
             seconds = None
             try:
                 if is_stopping:
                     waiting.stop()
                 else:
                     seconds = self._fetch_or_wait(cursor, waiting)
-                    backoff.reset()
+                self._part.back()
             except IN_THE_WAY:
                 seconds = LOCKED_SECONDS
             if is_stopping and self._is_over():
@@ -193,25 +212,9 @@ class QueueRunner:
     def _sleep(
         self, conn: psycopg.Connection[Any], seconds: float | None, has_news: Callable[[], bool]
     ) -> bool:
-        seconds = min(
-            NEVER if seconds is None else seconds,
-            self._deadlines.seconds_left(),
-            self._reporter.seconds_left(),
-        )
+        left = (self._deadlines.seconds_left(), self._reporter.seconds_left())
+        seconds = min(NEVER if seconds is None else seconds, *left)
         return self._sleeper.sleep(conn, None if seconds == NEVER else seconds, has_news)
-
-    def _release_unheard(self, conn: psycopg.Connection[Any]) -> None:
-        """Give back jobs that a lost session has fetched, but could not tell us of."""
-        # Apart from these, we should hold nothing.
-        ours = self._in_hand | self._reporter.jobs
-        try:
-            ids = _report_calls.release_others(conn, self._worker_id, self._queue, ours)
-        except IN_THE_WAY:
-            self._look_back.failed()
-            return
-        self._look_back.done()
-        if ids:
-            logger.warning("queue %s released %s jobs that it never saw", self._queue, len(ids))
 
     def _has_work(self) -> bool:
         return bool(self._finished or self._cancelled)
@@ -231,7 +234,7 @@ class QueueRunner:
                 self._reporter.add(counted)
             count += 1
         if count:
-            self._rate.add(count)
+            self._ahead.finished(count)
         return count
 
     def _fetch_or_wait(self, cursor: psycopg.Cursor[Any], waiting: Waiting) -> float | None:
@@ -239,31 +242,32 @@ class QueueRunner:
         if self._registration.worker_id != self._worker_id:
             self._drop_unstarted()
             self._worker_id = self._registration.worker_id
-        ahead = min(self._rate.recent(), MAX_AHEAD_JOBS)
+        ahead = self._ahead.jobs()
         surplus = len(self._in_hand) - self._limit - ahead
         buffered = self._pool.buffered
         # Many small fetches would cost more than they bring: wait until half of it is used up.
         if surplus < 0 and buffered <= ahead // 2:
-            self._surplus_since = None
+            self._ahead.no_surplus()
             seconds = waiting.seconds_left()
             return seconds if seconds > 0 else self._fetch(cursor, waiting, -surplus)
         pauses = [waiting.busy()]
         if buffered:
             # What is ahead of fast jobs becomes a surplus when no more of them are finished.
-            pauses.append(self._surplus_left(surplus) if surplus > 0 else AHEAD_SECONDS)
+            pauses.append(
+                self._ahead.surplus_left(lambda: self._give_back(surplus))
+                if surplus > 0
+                else AHEAD_SECONDS
+            )
         if surplus <= 0:
-            self._surplus_since = None
+            self._ahead.no_surplus()
         return min((pause for pause in pauses if pause is not None), default=None)
 
     def _fetch(self, cursor: psycopg.Cursor[Any], waiting: Waiting, demand: int) -> float | None:
         waiting.before_fetch()
         try:
             rows = cursor.execute(_sql.FETCH, (self._queue, demand, self._worker_id)).fetchall()
-        except (
-            psycopg.errors.UndefinedObject,
-            psycopg.errors.ObjectNotInPrerequisiteState,
-        ) as error:
-            logger.warning("queue %s must register anew: %s", self._queue, brief(error))
+        except _NO_WORKER as error:
+            logger.debug("queue %s must register anew: %s", self._queue, brief(error))
             self._drop_unstarted()
             self._registration.renew(self._worker_id)
             return self._poll_interval
@@ -273,16 +277,6 @@ class QueueRunner:
             self._deadlines.watch(jobs)
             self._pool.feed(jobs)
         waiting.after_fetch(fetched=len(rows), demand=demand)
-        return 0
-
-    def _surplus_left(self, surplus: int) -> float:
-        now = time.monotonic()
-        self._surplus_since = self._surplus_since or now
-        left = self._surplus_since + SURPLUS_SECONDS - now
-        if left > 0:
-            return left
-        self._surplus_since = None
-        self._give_back(surplus)
         return 0
 
     def _give_back(self, count: int) -> None:

@@ -50,6 +50,8 @@ class Reporter:
         self._aside = Aside()
         # The server may have taken these: the connection was lost before it could say so.
         self._in_doubt: set[Job] = set()
+        # And these may have been completed by their own transactions: the errors of their commits.
+        self._uncommitted: dict[Job, str] = {}
 
     def __bool__(self) -> bool:
         return self._is_urgent or bool(self._aside)
@@ -80,6 +82,9 @@ class Reporter:
                 self._released.append(outcome)
             case Settled(job, result):
                 self._notifier.completed(job, result)
+            case Failed(job, is_in_doubt=True):
+                self._uncommitted[job] = outcome.error
+                self._others.append(outcome)
             case _:
                 self._others.append(outcome)
 
@@ -182,6 +187,7 @@ class Reporter:
             self._notifier.discarded(outcome.job, error)
         elif state is None:
             self._log_lost(outcome.job)
+        self._uncommitted.pop(outcome.job, None)
 
     def _narrow_down(self, group: Group, refusal: psycopg.Error) -> None:
         if len(group) > 1:
@@ -196,6 +202,15 @@ class Reporter:
         if job.timed_out:
             logger.info(
                 "job %s: run %s was over already when it timed out", job.id, job.run, extra=extra
+            )
+        elif (error := self._uncommitted.get(job)) is not None:
+            logger.warning(
+                "job %s: run %s is over, so its transaction was committed, or someone else has"
+                " ended the run; the commit said: %s",
+                job.id,
+                job.run,
+                error,
+                extra=extra,
             )
         elif job in self._in_doubt:
             logger.warning(

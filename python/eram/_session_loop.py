@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 import psycopg
 
-from eram._connection import Backoff, Session, brief, jittered
+from eram._connection import Session, jittered
+from eram._outage import Outage
 
 logger = logging.getLogger(__name__)
 
+# A session that proves life must come back within the grace that the server grants (3 s). It is
+# the scout of the other parts, too, which try less often and follow when this one is back.
 LONGEST_BACKOFF_SECONDS = 1.0
-# Something is wrong for longer than a moment when it is worth another line in the log.
-REPEAT_COMPLAINT_BEATS = 60
 
 
 class SessionLoop:
@@ -28,6 +29,7 @@ class SessionLoop:
         connect: opens a session.
         act: what is done; returns after how many seconds it is to be done again, or None at the
             end of all.
+        outage: what the parts of the process share.
         is_over: whether a lost session need not be replaced any more.
         on_ended: called at the end of all.
     """
@@ -39,6 +41,7 @@ class SessionLoop:
         pause: float,
         connect: Callable[[], Session],
         act: Callable[[Session], float | None],
+        outage: Outage,
         is_over: Callable[[], bool],
         on_ended: Callable[[], None],
     ) -> None:
@@ -48,8 +51,7 @@ class SessionLoop:
         self._act = act
         self._is_over = is_over
         self._on_ended = on_ended
-        self._complaint = ""
-        self._complaint_count = 0
+        self._part = outage.part(what, longest_seconds=LONGEST_BACKOFF_SECONDS)
         self._session: Session | None = None
         self._alarm = threading.Event()
         # A daemon: whoever ends it decides how long to wait.
@@ -70,19 +72,19 @@ class SessionLoop:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        backoff = Backoff(longest_seconds=LONGEST_BACKOFF_SECONDS)
         while True:
             seconds: float | None = jittered(self._pause)
             try:
                 self._session = self._session or self._connect()
                 seconds = self._act(self._session)
-                backoff.reset()
-                self._complaint = ""
+                self._part.back()
             except psycopg.Error as error:
-                self._complain(brief(error))
                 if self._session is None or self._session.conn.closed:
                     self._session = None
-                    seconds = None if self._is_over() else backoff.next_seconds()
+                    self._part.lost(error)
+                    seconds = None if self._is_over() else self._part.pause()
+                else:
+                    self._part.failed(error)
             # Nobody would do it any more: it must survive anything.
             except Exception:
                 logger.exception("%s stumbled over an error", self._what)
@@ -92,12 +94,5 @@ class SessionLoop:
             self._alarm.clear()
         if self._session is not None:
             self._session.conn.close()
+        self._part.leave()
         self._on_ended()
-
-    def _complain(self, complaint: str) -> None:
-        """Log what is wrong, but not with every beat."""
-        is_news = complaint != self._complaint
-        self._complaint_count = 0 if is_news else self._complaint_count + 1
-        self._complaint = complaint
-        if self._complaint_count % REPEAT_COMPLAINT_BEATS == 0:
-            logger.warning("%s waits for its database: %s", self._what, complaint)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import LiteralString
 
-from psycopg import sql
-
 ENQUEUE_JOBS: LiteralString = "select id, is_duplicate from eram_enqueue_jobs(%s::jsonb)"
 
 START_WORKER: LiteralString = "select eram_start_worker(%s::text, %s::text[], %s::integer)"
@@ -21,6 +19,9 @@ REGISTER_HANDLERS: LiteralString = (
     " from jsonb_to_recordset(%s::jsonb) as handlers (handler text, queue text,"
     " max_attempts integer, priority integer, tags text[], unique_by jsonb, backoff jsonb,"
     " timeout float8, meta jsonb, aliases text[]), set_config('lock_timeout', '100ms', true)"
+)
+REGISTER_SCHEDULES: LiteralString = (
+    "select name, change, declared_by from eram_register_schedules(%s::text, %s::jsonb)"
 )
 RETENTION: LiteralString = "select state, max_age from eram_retention(%s::text)"
 VERSION: LiteralString = "select eram_version()"
@@ -71,11 +72,19 @@ START_WAITING: LiteralString = (
 STOP_WAITING: LiteralString = "select eram_stop_waiting(%s::text)"
 
 # The handler's work and the completion of its job are one transaction. The mark, which is gone as
-# soon as that transaction has ended, tells whether the handler ended it itself.
-MARK_TRANSACTION = sql.SQL("set local eram.transaction = {}")
+# soon as that transaction has ended, tells whether the handler ended it itself: nothing is
+# completed then. It is made of numbers, and by no query, after which a transaction could not change
+# its isolation level any more.
+MARK_TRANSACTION: LiteralString = "set local eram.transaction = '{}'"
 COMPLETE_JOB: LiteralString = (
     "select current_setting('eram.transaction', true),"
-    " array(select eram_complete_jobs(array[%s::bigint], array[%s::integer], array[%s::jsonb]))"
+    " array(select eram_complete_jobs(array[%s::bigint], array[%s::integer], array[%s::jsonb])"
+    " where current_setting('eram.transaction', true) = %s::text)"
+)
+# What a driver must be able to do: its answer is the mark.
+TRY_TRANSACTION: LiteralString = (
+    "select current_setting('eram.transaction', true), eram_version(),"
+    " current_database()::text, extract(epoch from pg_postmaster_start_time())::text"
 )
 
 # In the order of eram._watch._Row. How long to wait for locks is said first, in milliseconds, or
@@ -92,6 +101,19 @@ OUTCOME: LiteralString = (
 
 # A pooler hands out a server process other than the one that the client began with.
 BACKEND_PID: LiteralString = "select pg_backend_pid()"
-READ_COMMITTED: LiteralString = (
-    "select set_config('default_transaction_isolation', 'read committed', false)"
+# The server notices within about 15 seconds that a client has vanished without a word, and what it
+# had locked is free then.
+SET_UP_SESSION: LiteralString = (
+    "select set_config('default_transaction_isolation', 'read committed', false),"
+    " set_config('tcp_keepalives_idle', '5', false),"
+    " set_config('tcp_keepalives_interval', '3', false),"
+    " set_config('tcp_keepalives_count', '3', false),"
+    " set_config('tcp_user_timeout', '15000', false)"
+)
+
+# The one thing that is read from a view: what a result of a Django task shows. As text, because
+# what a connection makes of jsonb is the business of its owner.
+DJANGO_TASK: LiteralString = (
+    "select args::text, state, inserted_at, attempted_at, finalized_at, result::text, errors::text,"
+    " attempted_by from eram_jobs where id = %s::bigint and handler = %s::text"
 )

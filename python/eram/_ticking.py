@@ -13,6 +13,7 @@ import psycopg
 from eram import _sql
 from eram._commands import Command, CommandRunner
 from eram._connection import Session, is_warning, set_maintenance_limits
+from eram._outage import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +27,12 @@ class Ticker:
 
     Args:
         dsn: where the database is, for the sessions of commands.
+        outage: what the parts of the process share.
         on_command_ended: called when the next tick may bring another command.
     """
 
-    def __init__(self, dsn: str, *, on_command_ended: Callable[[], None]) -> None:
-        self._runner = CommandRunner(dsn, on_ended=on_command_ended)
+    def __init__(self, dsn: str, *, outage: Outage, on_command_ended: Callable[[], None]) -> None:
+        self._runner = CommandRunner(dsn, outage=outage, on_ended=on_command_ended)
         self._session: Session | None = None
         self._is_stopping = False
         self._gives_up_at = float("inf")

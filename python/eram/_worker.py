@@ -8,14 +8,26 @@ import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from eram._config import DEFAULT_GRACE_PERIOD, DEFAULT_POLL_INTERVAL, DEFAULT_QUEUES, WorkerConfig
+from eram._config import (
+    DEFAULT_GRACE_PERIOD,
+    DEFAULT_POLL_INTERVAL,
+    DEFAULT_QUEUES,
+    WorkerConfig,
+    check_any_allowed,
+)
 from eram._declarations import Declarations
+from eram._driver import Drivers
+from eram._driver_probe import probe
 from eram._finding import Handlers
+from eram._job import Job
+from eram._local_handlers import LocalHandlers
+from eram._main_loop import MainLoop
 from eram._maintenance import Maintenance
 from eram._middleware import Middleware, load_middleware
 from eram._notifier import Notifier
+from eram._outage import Outage
 from eram._queue import QueueRunner
 
 logger = logging.getLogger(__name__)
@@ -42,6 +54,11 @@ class Worker:
         name: what administrators see; host and process by default.
         middleware: what is entered around every handler, outermost first: functions of the job that
             return a context manager, or their paths `module:function`.
+        driver: in whose transactions handlers run: `type` ("sqlalchemy", "django", "psycopg" or
+            "custom"), `path` of a custom one, and its `config`. Where there is no dsn, it also says
+            where the database is.
+        local: what an `Engine` knows of handlers besides those of its modules.
+        main_loop: where an `Engine` runs those of its main thread.
 
     Raises:
         ConfigError: a worker cannot be made of this.
@@ -52,15 +69,23 @@ class Worker:
         dsn: str = "",
         *,
         queues: Mapping[str, int] = DEFAULT_QUEUES,
-        allow: Sequence[str],
+        allow: Sequence[str] = (),
         poll_interval: float = DEFAULT_POLL_INTERVAL,
         grace_period: float = DEFAULT_GRACE_PERIOD,
         maintenance: bool = True,
         name: str | None = None,
         middleware: Iterable[Middleware | str] = (),
+        driver: Mapping[str, Any] | Drivers | None = None,
+        local: LocalHandlers | None = None,
+        main_loop: MainLoop | None = None,
     ) -> None:
+        if not local:
+            check_any_allowed(allow)
+        if driver is not None and not isinstance(driver, Drivers):
+            driver = Drivers(driver, dsn)
+        self._drivers = driver
         self._config = WorkerConfig(
-            dsn=dsn,
+            dsn=dsn or (self._drivers.postgresql_url if self._drivers else ""),
             queues=queues,
             allow=allow,
             poll_interval=poll_interval,
@@ -68,19 +93,24 @@ class Worker:
             maintenance=maintenance,
             name=name or f"{socket.gethostname()}:{os.getpid()}",
         )
-        self._middleware = load_middleware(middleware)
-        self._handlers = Handlers(self._config.allow)
+        outermost = self._drivers.middleware if self._drivers else ()
+        self._middleware = load_middleware(outermost) + load_middleware(middleware)
+        self._handlers = Handlers(self._config.allow, local)
+        self._main_loop = main_loop
         self._notifier = Notifier()
+        self._outage = Outage()
         self._maintenance = Maintenance(
             self._config.dsn,
             name=self._config.name,
             queues=list(self._config.queues),
             ticks=self._config.maintenance,
             declarations=Declarations(self._handlers),
+            outage=self._outage,
             on_cancelled=self._cancel,
             on_renewed=self._look,
         )
         self._runners: list[QueueRunner] = []
+        self._is_prepared = False
 
     def __repr__(self) -> str:
         return f"<Worker {self._config.name} with {self._runners}>"
@@ -103,6 +133,10 @@ class Worker:
         """The worker's id with the server, 0 before the start."""
         return self._maintenance.worker_id
 
+    def holds(self, job: Job) -> bool:
+        """Say whether the worker holds this job."""
+        return any(job in runner.unfinished for runner in self._runners)
+
     @property
     def unfinished(self) -> int:
         """How many jobs the worker holds."""
@@ -123,18 +157,34 @@ class Worker:
         """How many jobs have ended of which listeners are yet to hear."""
         return self._notifier.pending
 
+    def prepare(self) -> None:
+        """Do what `start` does before it is a worker: try the driver, and import the handlers.
+
+        Raises:
+            ConfigError: the driver has no transactions of the database, or cannot be built.
+            psycopg.Error: there is no such database, or it refuses.
+        """
+        if self._is_prepared:
+            return
+        # The driver comes first: a library may have to be set up before modules that use it can be
+        # imported.
+        if self._drivers is not None:
+            probe(self._drivers, self._config.dsn)
+        self._handlers.load()
+        self._is_prepared = True
+
     def start(self) -> None:
         """Import the handlers, register with the server and start to run jobs.
 
         Raises:
-            RuntimeError: it was started before.
-            ConfigError: the database has no eram.
+            RuntimeError: it was started before, or there are not enough threads to be had.
+            ConfigError: the database has no eram, or the driver has no transactions of it.
             psycopg.Error: there is no such database, or it refuses.
         """
         if self._runners:
             raise RuntimeError("a worker can be started once; make another one")
         # Before it is a worker, for as long as that takes.
-        self._handlers.load()
+        self.prepare()
         self._maintenance.start()
         self._runners = [
             QueueRunner(
@@ -145,13 +195,23 @@ class Worker:
                 middleware=self._middleware,
                 registration=self._maintenance,
                 notifier=self._notifier,
+                outage=self._outage,
                 poll_interval=self._config.poll_interval,
                 on_ended=self._leave_when_all_ended,
+                main_loop=self._main_loop,
+                drivers=self._drivers,
             )
             for queue, limit in self._config.queues.items()
         ]
-        for runner in self._runners:
-            runner.start()
+        try:
+            for runner in self._runners:
+                runner.start()
+        # The machine has no more threads, say.
+        except BaseException:
+            for runner in self._runners:
+                runner.stop()
+            self._maintenance.leave()
+            raise
 
     def stop(self) -> None:
         """Begin to end; `join` waits for it."""

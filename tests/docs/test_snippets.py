@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -28,6 +29,8 @@ PAGES = [
 # Signatures, not calls: generated, and compared by test_sql_reference.py.
 NOT_CALLS = {"sql-reference.md"}
 LONGEST_SECONDS = 30.0
+# Those that end by themselves.
+COMMANDS = {"check", "enqueue", "upgrade", "version"}
 
 WORKER_IS_THERE = "select count(*) = 1 from eram_workers where ended_at is null"
 NOTHING_IS_DUE = "select count(*) = 0 from eram_jobs where state in ('available', 'executing')"
@@ -85,7 +88,7 @@ def test_snippets_run(page: Path, dsn: str, tmp_path: Path, bin_dir: Path) -> No
             case "sql pg_cron":
                 # Needs a server of its own: tests/pg_cron runs it.
                 pass
-            case "sql" | "mermaid":
+            case "sql" | "mermaid" | "text":
                 pass
             case other:
                 pytest.fail(f"{where}: nobody executes a snippet in {other!r}")
@@ -123,7 +126,7 @@ class Reader:
         assert done.returncode == 0, f"{where}: {done.stderr}"
 
     def run_shell(self, line: str, where: str) -> None:
-        command, *arguments = line.split()
+        command, *arguments = shlex.split(line)
         if command == "make":
             targets = re.findall(r"(?m)^([a-z-]+):.*## ", (PROJECT / "Makefile").read_text())
             assert arguments[0] in targets, f"{where}: no such target"
@@ -135,6 +138,14 @@ class Reader:
             once = [*arguments, "--once"]
             done = self._run([sys.executable, *once])
             assert done.returncode == 0, f"{where}: {done.stderr}"
+        elif arguments[:2] == ["-m", "eram"] and arguments[2] in COMMANDS:
+            done = self._run([sys.executable, *arguments])
+            # What a page leaves undone for a minute is a problem to `check`.
+            assert 0 <= done.returncode <= (arguments[2] == "check"), f"{where}: {done.stderr}"
+            assert done.stderr == "", where
+        elif arguments[:2] == ["-m", "pytest"]:
+            done = self._run([sys.executable, *arguments])
+            assert done.returncode == 0, f"{where}: {done.stdout}"
         elif arguments == ["-m", "eram.dev"]:
             # It runs until it is interrupted; tests/install starts it for real.
             assert self._run([sys.executable, *arguments, "--help"]).returncode == 0, where
@@ -170,9 +181,13 @@ class Reader:
 
     def keep_toml(self, text: str) -> None:
         settings = tomllib.loads(text)
-        assert settings.pop("dsn").startswith("postgresql:")
+        place = settings.get("dsn") or settings["driver"]["config"]["url"]
+        assert place.startswith("postgresql")
         path = self._directory / "worker.toml"
-        path.write_text(re.sub(r"(?m)^dsn = .*$", "", text), encoding="utf-8")
+        text = re.sub(r"(?m)^dsn = .*$", "", text)
+        url = self._dsn.removeprefix("postgresql")
+        text = re.sub(r'(?m)^url = "(postgresql[+a-z]*).*"$', rf'url = "\1{url}"', text)
+        path.write_text(text, encoding="utf-8")
         self._workers.append([sys.executable, "-m", "eram.worker", "--config", str(path)])
 
     def finish(self) -> None:

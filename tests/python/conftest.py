@@ -10,11 +10,15 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 import sample_jobs
+import testing_jobs
 from helpers import PATIENCE, eventually
+from pytest_postgresql.executors import PostgreSQLExecutor
+from pytest_postgresql.janitor import DatabaseJanitor
 from wait_helpers import Wait, WatchedEar, wait_on_a_connection, wait_on_an_async_connection
 
 import eram
@@ -56,6 +60,30 @@ def start_worker(dsn: str, _fresh_events: None) -> Iterator[StartWorker]:
             return worker.join(0.05)
 
         yield start
+
+
+@pytest.fixture
+def make_engine(dsn: str, _fresh_events: None) -> Iterator[Callable[..., eram.Engine]]:
+    """Make any number of engines, which are stopped with the test."""
+    with contextlib.ExitStack() as engines:
+
+        def make(config: object = None, **options: Any) -> eram.Engine:
+            if not isinstance(config, str):
+                options = {"dsn": dsn, **options}
+            engine = eram.Engine(config, **options)
+            engines.callback(end, engine)
+            return engine
+
+        def end(engine: eram.Engine) -> None:
+            engine.stop(0)
+            eventually(lambda: has_ended(engine))
+
+        def has_ended(engine: eram.Engine) -> bool:
+            for gate in list(sample_jobs.gates.values()):
+                gate.set()
+            return engine.stop(0.05)
+
+        yield make
 
 
 @pytest.fixture
@@ -178,3 +206,35 @@ def ears(monkeypatch: pytest.MonkeyPatch) -> list[WatchedEar]:
 
     monkeypatch.setattr(_watch, "Ear", make)
     return made
+
+
+@pytest.fixture(scope="session")
+def testing_dsn(server: PostgreSQLExecutor) -> Iterator[str]:
+    """One database for all tests that roll everything back; nothing may be left in it."""
+    janitor = DatabaseJanitor(
+        user=server.user,
+        host=server.host,
+        port=server.port,
+        password=server.password,
+        dbname="testing",
+        template_dbname=server.template_dbname,
+    )
+    with janitor:
+        dsn = f"postgresql://{server.user}:{server.password}@{server.host}:{server.port}/testing"
+        yield dsn
+        with psycopg.connect(dsn) as conn:
+            assert conn.execute("select from eram_jobs").fetchall() == []
+            assert conn.execute("select from eram_workers").fetchall() == []
+
+
+@pytest.fixture
+def test_conn(testing_dsn: str) -> Iterator[psycopg.Connection]:
+    """A connection in a transaction that is rolled back, with a table of words."""
+    testing_jobs.seen.clear()
+    with (
+        psycopg.connect(testing_dsn, autocommit=True) as conn,
+        conn.transaction(force_rollback=True),
+    ):
+        conn.execute("create table words (word text)")
+        yield conn
+        assert conn.execute("select * from eram_check()").fetchall() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,9 @@ import psycopg
 
 # Longer than anything takes on a busy machine; a test that waits for so long has failed.
 PATIENCE = 30
+
+# Free-threaded, no thread can look where another one is.
+CAN_LOOK = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 def eventually(condition: Callable[[], object], seconds: float = PATIENCE) -> None:

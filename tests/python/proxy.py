@@ -30,7 +30,7 @@ class Proxy:
     """Passes on what clients and the server say to each other."""
 
     def __init__(self, conn: psycopg.Connection, link: type[Link]) -> None:
-        self._server = (conn.info.host, conn.info.port)
+        self._host, self._port = conn.info.host, conn.info.port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._link = link
         self._sockets: list[socket.socket] = []
@@ -54,11 +54,18 @@ class Proxy:
         for each in [self._listener, *self._sockets]:
             _shut(each)
 
+    def _connect(self) -> socket.socket:
+        if not self._host.startswith("/"):
+            return socket.create_connection((self._host, self._port))
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(f"{self._host}/.s.PGSQL.{self._port}")
+        return server
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._server)
+                server = self._connect()
                 self._sockets += [client, server]
                 link = self._link(self)
                 _start(self._pass_on, client, server, link.to_server)
@@ -92,6 +99,74 @@ class PoolerLink(Link):
             return data
         self.proxy.pids[after[4:8]] = after[:4]
         return before + key_data + self.OTHER_PID + after[4:]
+
+
+class FirewallLink(Link):
+    """Lets nothing pass once the firewall has dropped it, nor before the firewall is open."""
+
+    proxy: Firewall
+
+    def __init__(self, proxy: Firewall) -> None:
+        super().__init__(proxy)
+        self.number = proxy.drop_count
+
+    def to_server(self, data):
+        self.proxy.is_open.wait()
+        if self.number == self.proxy.drop_count:
+            return data
+        # Taken, and never heard of again.
+        return b""
+
+    to_client = to_server
+
+
+class Firewall(Proxy):
+    """Can drop what passes without closing a connection: each end thinks that the other is busy.
+
+    When it is mended new connections pass; what was dropped stays dropped, and by then the server
+    has noticed.
+    """
+
+    def __init__(self, conn: psycopg.Connection) -> None:
+        self.is_open = threading.Event()
+        self.is_open.set()
+        self.drop_count = 0
+        self._dropped: list[socket.socket] = []
+        super().__init__(conn, FirewallLink)
+
+    def drop(self, *, is_noticed: bool) -> None:
+        """Let nothing pass from now on; the server notices it at once, or in the end."""
+        self.drop_count += 1
+        self.is_open.clear()
+        self._dropped = self._sockets[1::2]
+        if is_noticed:
+            self._let_notice()
+
+    def mend(self) -> None:
+        """Let new connections pass."""
+        self._let_notice()
+        self.is_open.set()
+
+    def _let_notice(self) -> None:
+        """End the server's side of what was dropped, as its keepalives do."""
+        for each in self._dropped:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.mend()
+        super().close()
+
+    def _pass_on(self, source, target, change) -> None:
+        before = self.drop_count
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if passed := change(data):
+                    target.sendall(passed)
+        # The end of one side is not told to the other, either.
+        if before == self.drop_count:
+            _shut(target)
+        _shut(source)
 
 
 class CutLink(Link):

@@ -7,6 +7,7 @@ import pytest
 import eram
 from eram._finding import Handlers
 from eram._notifier import Notifier
+from eram._outage import Outage
 from eram._queue import QueueRunner
 
 
@@ -30,6 +31,7 @@ def runner():
         middleware=(),
         registration=Registered(),
         notifier=Notifier(),
+        outage=Outage(),
         poll_interval=1,
         on_ended=pytest.fail,
     )

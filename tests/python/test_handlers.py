@@ -47,10 +47,6 @@ def test_function_of_the_main_program_has_no_path(monkeypatch):
         _ = eram.job(main_job).path
 
 
-async def coroutine_function(job):
-    pass
-
-
 async def async_generator(job):
     yield
 
@@ -78,8 +74,7 @@ def star_args(job, *to):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (coroutine_function, "async"),
-        (async_generator, "async"),
+        (async_generator, "never run"),
         (generator, "never run"),
         (no_parameters, r"must take \(job\)"),
         (keyword_job, r"must take \(job\)"),
@@ -94,9 +89,92 @@ def test_what_cannot_be_a_handler_is_refused_at_decoration(function, message):
         eram.job(function)
 
 
-def test_handler_with_a_transaction_must_take_the_connection():
-    with pytest.raises(eram.HandlerDefinitionError, match=r"must take \(job, conn\)"):
-        eram.job(transaction=True)(lambda job: None)
+@pytest.mark.parametrize("function", [lambda job: None, lambda job, *, session: None])
+def test_handler_with_a_transaction_must_take_the_session(function):
+    with pytest.raises(eram.HandlerDefinitionError, match=r"must take \(job, session\)"):
+        eram.job(transaction=True)(function)
+
+
+def plain(job, to=None):
+    pass
+
+
+def with_session(job, session, to=None):
+    pass
+
+
+def with_session_by_position(job, session, /, to=None):
+    pass
+
+
+def with_keyword_session(job, to=None, *, session=None):
+    pass
+
+
+async def async_with_session(job, session):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("function", "transaction", "takes_session", "without_driver", "with_driver"),
+    [
+        (plain, None, False, False, True),
+        (plain, False, False, False, False),
+        (plain, True, True, True, True),
+        (with_session, None, True, True, True),
+        # An argument like any other.
+        (with_session, False, False, False, False),
+        (with_session, True, True, True, True),
+        (with_session_by_position, None, True, True, True),
+        (with_keyword_session, None, False, False, True),
+        (async_with_session, None, True, True, True),
+    ],
+)
+def test_who_has_a_session_and_who_runs_in_a_transaction(
+    function, transaction, takes_session, without_driver, with_driver
+):
+    handler = eram.job(transaction=transaction)(function)
+    assert handler.takes_session is takes_session
+    assert handler.wants_transaction(has_driver=False) is without_driver
+    assert handler.wants_transaction(has_driver=True) is with_driver
+
+
+@pytest.mark.parametrize("transaction", [1, "yes", []])
+def test_transaction_is_said_by_a_boolean(transaction):
+    with pytest.raises(TypeError, match="transaction must be True, False or None"):
+        eram.job(transaction=transaction)(with_session)
+
+
+def test_async_functions_are_told_apart():
+    assert eram.job(async_with_session).is_async
+    assert not eram.job(with_session).is_async
+
+
+@pytest.mark.parametrize(
+    ("args", "named", "expected"),
+    [
+        (("x",), {}, {"to": "x"}),
+        (("x", "y"), {}, {"to": "x", "subject": "y"}),
+        (("x",), {"subject": "y"}, {"to": "x", "subject": "y"}),
+        ((), {"to": "x"}, {"to": "x"}),
+    ],
+)
+def test_arguments_by_position_get_their_names(args, named, expected):
+    assert sample_jobs.mail.named_args(args, named) == expected
+
+
+@pytest.mark.parametrize(
+    ("handler", "args", "named", "message"),
+    [
+        (sample_jobs.mail, (1, 2, 3), {}, "takes 2 arguments by position, got 3"),
+        (sample_jobs.mail, (1,), {"to": 2}, 'is given the argument "to" twice'),
+        (sample_jobs.describe, (1,), {}, "takes no arguments by position, got 1"),
+        (sample_jobs.note, (1, 2), {}, "takes 1 argument by position, got 2"),
+    ],
+)
+def test_arguments_by_position_that_do_not_fit_are_refused(handler, args, named, message):
+    with pytest.raises(eram.ArgumentsError, match=message):
+        handler.named_args(args, named)
 
 
 def test_unknown_option_of_a_handler_names_the_right_one():
@@ -108,7 +186,8 @@ def test_unknown_option_of_a_handler_names_the_right_one():
     ("args", "message"),
     [
         ({}, 'lacks the argument "to"'),
-        ({"to": "x", "subjekt": "y"}, 'does not take the argument "subjekt"'),
+        ({"to": "x", "subjekt": "y"}, 'take the argument "subjekt"; did you mean "subject"?'),
+        ({"too": "x"}, 'does not take the argument "too"; did you mean "to"?'),
         ({"to": "x", "job": 1}, 'does not take the argument "job"'),
         ({"to": "x", "b": 1, "a": 2}, 'does not take the arguments "a", "b"'),
     ],

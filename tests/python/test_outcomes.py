@@ -9,11 +9,14 @@ import pytest
 import sample_jobs
 
 import eram
-from eram import _executor
+from eram._event_loop import EventLoop
+from eram._executor import Executor
 from eram._finding import Handlers
 from eram._outcome import Cancelled, Completed, Discarded, Failed, Snoozed
 
 NOON = 86_400_000_000 // 2  # of the first of January 2000, in microseconds
+
+EXECUTOR = Executor(Handlers(["sample_jobs"]), loop=EventLoop("none"))
 
 
 def make_job(handler="sample_jobs:nothing", args=None, **changes):
@@ -39,7 +42,7 @@ def make_job(handler="sample_jobs:nothing", args=None, **changes):
 
 def execute(handler, **args):
     job = make_job(f"sample_jobs:{handler}", args)
-    return _executor.execute(job, Handlers(["sample_jobs"]), None)
+    return EXECUTOR.execute(job, None)
 
 
 def test_job_shows_what_was_fetched():
@@ -74,7 +77,7 @@ def test_what_is_returned_is_the_result():
 
 @pytest.mark.parametrize("value", [0, False, "", [], {}])
 def test_results_that_are_false_are_results(value):
-    outcome = _executor.run(make_job(), eram.job(lambda job: value))
+    outcome = EXECUTOR.run(make_job(), eram.job(lambda job: value))
     assert outcome.result == json.dumps(value)
 
 
@@ -91,7 +94,7 @@ def test_outcomes_can_be_returned():
     job = make_job()
 
     def run(value):
-        return _executor.run(job, eram.job(lambda job: value))
+        return EXECUTOR.run(job, eram.job(lambda job: value))
 
     assert run(eram.Snooze(1.5)) == Snoozed(job, timedelta(seconds=1.5))
     assert run(eram.Snooze(timedelta(days=1))) == Snoozed(job, timedelta(days=1))
@@ -149,7 +152,7 @@ def test_result_that_cannot_be_stored_fails_the_job(kind, reason):
 
 
 def test_result_that_is_too_deep_fails_the_job():
-    outcome = _executor.run(make_job(), eram.job(lambda job: sample_jobs.nested(100_000)))
+    outcome = EXECUTOR.run(make_job(), eram.job(lambda job: sample_jobs.nested(100_000)))
     assert "RecursionError" in outcome.detail["traceback"]
 
 
@@ -171,7 +174,7 @@ def test_errors_can_always_be_reported():
         raise ValueError(kind)
 
     def run(kind):
-        return _executor.run(make_job(args={"kind": kind}), eram.job(handler))
+        return EXECUTOR.run(make_job(args={"kind": kind}), eram.job(handler))
 
     assert run("unprintable").error == "UnprintableError: (its message cannot be shown)"
     assert run("\0 and \ud800").error == "ValueError: \\x00 and \\ud800"
@@ -218,7 +221,7 @@ def test_whatever_is_raised_becomes_a_failure(error, text):
     def handler(job):
         raise error
 
-    outcome = _executor.run(make_job(), eram.job(handler))
+    outcome = EXECUTOR.run(make_job(), eram.job(handler))
     assert outcome.error == text
     assert outcome.detail["traceback"]
 
@@ -227,7 +230,7 @@ def test_traceback_of_endless_recursion_is_bounded():
     def handler(job):
         return handler(job)
 
-    outcome = _executor.run(make_job(), eram.job(handler))
+    outcome = EXECUTOR.run(make_job(), eram.job(handler))
     assert isinstance(outcome, Failed)
     assert outcome.detail["type"] == "RecursionError"
     assert len(outcome.detail["traceback"]) < 17_000

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import signal
 import socket
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,13 +13,12 @@ from typing import Any
 import psycopg
 import pytest
 import rescue_jobs
-from helpers import PATIENCE, eventually, job_of, wait_for_state
+from helpers import eventually, job_of, wait_for_state
+from pgbouncer import PgBouncer
 from proxy import BrokenLinkError, Link, Proxy
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
 import eram
-from eram.embedded import as_ordinary_user
 
 RESCUED_WITHIN_SECONDS = 5
 RUNS = "create table runs (job_id bigint, run integer, pid integer, begun_at timestamptz)"
@@ -307,45 +303,13 @@ def test_server_restart_under_ten_workers_repeats_nothing(crash_server, run_prog
 
 @pytest.fixture
 def pgbouncer(dsn: str) -> Iterator[str]:
-    """The test's database through PgBouncer; ERAM_REQUIRE_PGBOUNCER=1 forbids to skip."""
-    # Debian has it where only root looks.
-    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None:
-        if os.environ.get("ERAM_REQUIRE_PGBOUNCER"):
-            pytest.fail("this run must have PgBouncer, and there is none")
-        pytest.skip("there is no PgBouncer; CI has it")
+    """The test's database through PgBouncer."""
     # Short, because a socket lies there.
     with tempfile.TemporaryDirectory(prefix="eram-") as folder:
-        Path(folder).chmod(0o777)
-        settings = Path(folder) / "pgbouncer.ini"
-        settings.write_text(
-            f"""
-            [databases]
-            pooled = {make_conninfo(**conninfo_to_dict(dsn))}
-            [pgbouncer]
-            pool_mode = transaction
-            auth_type = any
-            listen_addr =
-            listen_port = 6432
-            unix_socket_dir = {folder}
-            """
-        )
-        with (
-            (Path(folder) / "log").open("w+") as log,
-            subprocess.Popen(
-                [*as_ordinary_user(), program, str(settings)], stdout=log, stderr=log
-            ) as process,
-        ):
-            try:
-                eventually(
-                    lambda: process.poll() is not None or (Path(folder) / ".s.PGSQL.6432").exists()
-                )
-                log.seek(0)
-                assert process.poll() is None, log.read()
-                yield f"host={folder} port=6432 user=anyone dbname=pooled"
-            finally:
-                process.kill()
-                process.wait(PATIENCE)
+        pooler = PgBouncer(dsn, Path(folder))
+        pooler.start()
+        yield pooler.dsn
+        pooler.stop()
 
 
 def test_worker_behind_pgbouncer_lives_and_dies_by_its_heartbeats(conn, spawn, gate, pgbouncer):

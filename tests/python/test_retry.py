@@ -7,16 +7,15 @@ from datetime import timedelta
 import pytest
 import timed_jobs
 from helpers import wait_for_state
-from test_outcomes import make_job
+from test_outcomes import EXECUTOR, make_job
 
 import eram
-from eram import _executor
 from eram._outcome import Failed
 
 
 def run(value):
     job = make_job()
-    return job, _executor.run(job, eram.job(lambda job: value()))
+    return job, EXECUTOR.run(job, eram.job(lambda job: value()))
 
 
 def test_retry_is_a_failure_with_a_delay():

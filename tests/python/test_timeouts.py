@@ -10,13 +10,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sample_jobs
 import timed_jobs
-from helpers import PATIENCE, eventually, job_of, wait_for_state
+from helpers import CAN_LOOK, PATIENCE, eventually, job_of, wait_for_state
 
 import eram
 from eram._deadlines import MAX_STALE_ENTRIES, Deadlines
 from eram._event_loop import EventLoop
 from eram._executor import Executor
 from eram._finding import Handlers
+from eram._outage import Outage
 from eram._outcome import Cancelled, Completed, Failed, Released, Settled
 from eram._transaction import TransactionRunner
 
@@ -50,9 +51,10 @@ def test_attempt_is_failed_at_its_deadline_while_its_thread_goes_on(conn, start_
     (error,) = job["errors"]
     assert error["error"] == "timed out after 0.3 s"
     assert error["type"] == "timeout"
-    # Where the thread is, from the handler on.
-    assert "in stay\n" in error["traceback"]
-    assert "gates[name].wait" in error["traceback"]
+    if CAN_LOOK:
+        # Where the thread is, from the handler on.
+        assert "in stay\n" in error["traceback"]
+        assert "gates[name].wait" in error["traceback"]
     assert "_executor.py" not in error["traceback"]
     assert "_bootstrap" not in error["traceback"]
 
@@ -166,7 +168,9 @@ def executor():
 def test_job_that_timed_out_while_there_was_no_connection_is_not_run(dsn):
     job = make_job(1, 1.0)
     job.mark_timed_out()
-    runner = TransactionRunner(dsn, "eram jobs test", threading.Event())
+    runner = TransactionRunner(
+        dsn, "eram jobs test", stopping=threading.Event(), part=Outage().part("test")
+    )
     assert runner(job, timed_jobs.insert_quickly, executor()) == Released(job)
     runner.close()
 
@@ -175,7 +179,9 @@ def test_transaction_that_took_too_long_is_not_committed(dsn, conn, effects):
     """Though nobody has said yet that its time is over."""
     job = make_job(1, 0.01)
     job.mark_begun()
-    runner = TransactionRunner(dsn, "eram jobs test", threading.Event())
+    runner = TransactionRunner(
+        dsn, "eram jobs test", stopping=threading.Event(), part=Outage().part("test")
+    )
     assert runner(job, timed_jobs.insert_late, executor()) == Completed(job, None)
     runner.close()
     assert effects() == []

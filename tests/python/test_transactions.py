@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import async_transaction_jobs
 import pytest
 import sample_jobs
 from helpers import PATIENCE, eventually, job_of, wait_for_state
@@ -115,6 +116,108 @@ def test_connection_lost_between_jobs_is_opened_anew(conn, start_worker):
     second = sample_jobs.insert.enqueue(conn, value=2)
     job = wait_for_state(conn, second.id, "completed")
     assert job["attempt"] == 1
+    assert effects(conn) == [1, 2]
+
+
+# Async handlers have the same guarantees, on a connection of their own.
+
+
+@pytest.fixture
+def start_async(start_worker):
+    def start(limit=1):
+        return start_worker(
+            allow=["async_transaction_jobs", "sample_jobs"], queues={"default": limit}
+        )
+
+    return start
+
+
+def test_effect_of_an_async_handler_and_completion_are_one_transaction(conn, start_async):
+    start_async(limit=4)
+    answers = [async_transaction_jobs.insert.enqueue(conn, value=value) for value in range(50)]
+    for answer in answers:
+        wait_for_state(conn, answer.id, "completed")
+    assert effects(conn) == list(range(50))
+    written_by, completed_by = conn.execute(
+        "select (select array_agg(xmin::text order by xmin::text) from effects),"
+        " (select array_agg(xmin::text order by xmin::text) from eram_finished_jobs)"
+    ).fetchone()
+    assert written_by == completed_by
+
+
+@pytest.mark.parametrize(
+    ("what", "state", "error"),
+    [
+        ("raise", "retryable", "ValueError: after the insert"),
+        ("snooze", "scheduled", None),
+        ("discard", "discarded", "after the insert"),
+        ("break", "retryable", "HandlerTransactionError: the handler caught a database error"),
+        ("rollback", "retryable", "ProgrammingError: Explicit rollback() forbidden"),
+        ("rollback in sql", "retryable", "HandlerTransactionError: the handler ended"),
+        ("begin anew", "retryable", "HandlerTransactionError: the handler ended"),
+        ("leave a stream", "retryable", "HandlerTransactionError: the handler left a query"),
+        ("leave a task", "retryable", "HandlerTransactionError: the handler left a query"),
+        ("close", "retryable", "HandlerTransactionError: the handler's connection was closed"),
+        ("violate at commit", "retryable", "UniqueViolation: "),
+    ],
+)
+def test_work_of_an_async_handler_is_rolled_back(conn, start_async, what, state, error):
+    start_async()
+    answer = async_transaction_jobs.insert_and.enqueue(conn, what=what)
+    job = wait_for_state(conn, answer.id, "retryable", "scheduled", "discarded")
+    assert job["state"] == state
+    if error is not None:
+        assert job["errors"][0]["error"].startswith(error)
+    assert effects(conn) == []
+    after = async_transaction_jobs.insert.enqueue(conn, value=1)
+    wait_for_state(conn, after.id, "completed")
+    assert effects(conn) == [1]
+
+
+def test_async_handler_may_choose_its_isolation_level(conn, start_async):
+    start_async()
+    answer = async_transaction_jobs.insert_and.enqueue(conn, what="change isolation")
+    assert wait_for_state(conn, answer.id, "completed")["result"] == "serializable"
+
+
+@pytest.mark.parametrize("how", ["in the server", "in the loop", "stubbornly"])
+def test_async_handler_that_times_out_is_cut_off(conn, start_async, how):
+    start_async()
+    answer = async_transaction_jobs.hang.enqueue(conn, how=how)
+    job = wait_for_state(conn, answer.id, "retryable")
+    assert job["errors"][0]["error"] == "timed out after 0.5 s"
+    after = async_transaction_jobs.insert.enqueue(conn, value=1)
+    wait_for_state(conn, after.id, "completed")
+    assert effects(conn) == [1]
+
+
+def test_run_of_an_async_handler_that_is_over_is_rolled_back(conn, start_async, caplog):
+    start_async()
+    answer = async_transaction_jobs.insert_and.enqueue(conn, what="wait", name="a")
+    assert sample_jobs.started["a"].wait(PATIENCE)
+    conn.execute("select eram_cancel_job(%s)", (answer.id,))
+    # Its task is cancelled, wherever it waits.
+    eventually(lambda: f"lost job {answer.id}" in caplog.text)
+    assert effects(conn) == []
+    assert job_of(conn, answer.id)["state"] == "cancelled"
+
+
+def test_lost_connection_fails_the_job_of_an_async_handler(conn, start_async):
+    start_async()
+    answer = async_transaction_jobs.insert_and.enqueue(conn, what="wait", name="a")
+    assert sample_jobs.started["a"].wait(PATIENCE)
+    terminate(conn, "eram jobs default")
+    sample_jobs.gates["a"].set()
+    wait_for_state(conn, answer.id, "retryable")
+    after = async_transaction_jobs.insert.enqueue(conn, value=1)
+    assert wait_for_state(conn, after.id, "completed")["attempt"] == 1
+    assert effects(conn) == [1]
+
+
+def test_child_of_an_async_handler_holds_no_connection(conn, start_async):
+    start_async()
+    answer = async_transaction_jobs.fork.enqueue(conn)
+    assert wait_for_state(conn, answer.id, "completed", "retryable")["errors"] is None
     assert effects(conn) == [1, 2]
 
 

@@ -8,9 +8,16 @@ from psycopg.conninfo import conninfo_to_dict
 
 _place = conninfo_to_dict(os.environ.get("DJANGO_SITE_DSN", ""))
 
-SECRET_KEY = "for tests"
+SECRET_KEY = "for tests"  # noqa: S105 - of nothing
 USE_TZ = True
-INSTALLED_APPS = ["django_site"]
+INSTALLED_APPS = ["django_site", "django_tasks"]
+TASKS = {
+    "default": {
+        "BACKEND": "eram.django_tasks.EramBackend",
+        "QUEUES": [],
+        "OPTIONS": {"max_attempts": 2, "backoff": [0.05]},
+    }
+}
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.postgresql",

@@ -1,0 +1,286 @@
+"""Drivers: custom ones, and what a worker says of a wrong one."""
+
+from __future__ import annotations
+
+import re
+
+import custom_driver
+import pytest
+import sample_jobs
+from helpers import eventually, job_of, wait_for_state
+
+import eram
+from eram._driver import Drivers
+
+
+@pytest.fixture(autouse=True)
+def _fresh(conn):
+    conn.execute("create table effects (value bigint)")
+    yield
+    custom_driver.built.clear()
+
+
+@pytest.fixture
+def driver_of(dsn):
+    def driver_of(name="Driver", **config):
+        return {
+            "type": "custom",
+            "path": "custom_driver:create",
+            "config": {"url": dsn, "class": name, **config},
+        }
+
+    return driver_of
+
+
+@pytest.fixture
+def start(start_worker, driver_of):
+    def start(name="Driver", limit=1, **options):
+        return start_worker(
+            allow=["custom_driver", "sample_jobs"],
+            driver=driver_of(name),
+            queues={"default": limit},
+            **options,
+        )
+
+    return start
+
+
+def effects(conn):
+    return [value for (value,) in conn.execute("select value from effects order by value")]
+
+
+def test_effect_and_completion_are_one_transaction(conn, start):
+    start()
+    answer = custom_driver.add.enqueue(conn, value=7)
+    assert wait_for_state(conn, answer.id, "completed")["result"] == {"value": 7}
+    written_by, completed_by = conn.execute(
+        "select (select xmin from effects), (select xmin from eram_finished_jobs)"
+    ).fetchone()
+    assert written_by == completed_by
+
+
+def test_each_thread_builds_its_own_from_plain_data(conn, start, dsn):
+    start(limit=3)
+    answers = [sample_jobs.wait.enqueue(conn, name="a") for _ in range(3)]
+    eventually(lambda: sum(name.startswith("eram-exec") for name, _ in custom_driver.built) == 3)
+    sample_jobs.gates["a"].set()
+    for answer in answers:
+        wait_for_state(conn, answer.id, "completed")
+    for _ in range(5):
+        wait_for_state(conn, sample_jobs.nothing.enqueue(conn).id, "completed")
+    threads = [name for name, _ in custom_driver.built if name.startswith("eram-exec")]
+    assert sorted(threads) == [f"eram-exec-default-{number}" for number in (1, 2, 3)]
+    configs = [config for _, config in custom_driver.built]
+    assert all(config == {"url": dsn, "class": "Driver"} for config in configs)
+    assert len({id(config) for config in configs}) == len(configs)
+
+
+def test_work_is_rolled_back(conn, start):
+    start()
+    answer = custom_driver.add_and_raise.options(max_attempts=1).enqueue(conn)
+    wait_for_state(conn, answer.id, "discarded")
+    assert effects(conn) == []
+
+
+@pytest.mark.parametrize("how", ["commit", "rollback"])
+def test_handler_that_ends_the_transaction_does_not_complete_its_job(conn, start, how):
+    start()
+    answer = custom_driver.end_transaction.enqueue(conn, how=how)
+    job = wait_for_state(conn, answer.id, "retryable")
+    assert job["errors"][0]["error"].startswith("HandlerTransactionError: the handler ended")
+    assert effects(conn) == ([answer.id] if how == "commit" else [])
+
+
+def test_async_handler_without_async_transactions(conn, start):
+    start()
+    answer = custom_driver.add_async.enqueue(conn, value=1)
+    job = wait_for_state(conn, answer.id, "retryable")
+    assert "has no transactions for async handlers" in job["errors"][0]["error"]
+
+
+def test_async_handler(conn, start):
+    start("BothDriver", limit=3)
+    answers = [custom_driver.add_async.enqueue(conn, value=value) for value in range(10)]
+    answers += [custom_driver.add.enqueue(conn, value=value) for value in range(10, 20)]
+    for answer in answers:
+        wait_for_state(conn, answer.id, "completed")
+    assert effects(conn) == list(range(20))
+
+
+def test_driver_may_try_again_by_itself(conn, start):
+    """The first commit fails; the driver begins another transaction, in which all is done again."""
+    conn.execute(
+        """
+        create sequence tries;
+        create function fail_once() returns trigger language plpgsql as $$
+        begin
+            if nextval('tries') = 1 then
+                raise exception 'once' using errcode = 'serialization_failure';
+            end if;
+            return new;
+        end $$;
+        create constraint trigger once after insert on effects deferrable initially deferred
+            for each row execute function fail_once();
+        """
+    )
+    start("RetryingDriver")
+    answer = custom_driver.add.enqueue(conn, value=7)
+    assert wait_for_state(conn, answer.id, "completed")["attempt"] == 1
+    assert effects(conn) == [7]
+    assert conn.execute("select last_value from tries").fetchone() == (2,)
+
+
+def test_commit_that_fails_fails_the_job(conn, start):
+    conn.execute("alter table effects add unique (value) deferrable initially deferred")
+    start()
+    for state in ("completed", "retryable"):
+        answer = custom_driver.add.enqueue(conn, value=7)
+        job = wait_for_state(conn, answer.id, "completed", "retryable")
+        assert job["state"] == state
+    assert job["errors"][0]["error"].startswith("UniqueViolation: ")
+    assert effects(conn) == [7]
+
+
+def test_lost_connection_is_opened_anew(conn, start):
+    start()
+    for value in (1, 2, 3):
+        answer = custom_driver.add.enqueue(conn, value=value)
+        assert wait_for_state(conn, answer.id, "completed")["attempt"] == 1
+        conn.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+            " where application_name = 'custom driver'"
+        )
+    assert effects(conn) == [1, 2, 3]
+
+
+def test_driver_says_where_the_worker_connects(conn, start):
+    start(dsn="")
+    wait_for_state(conn, custom_driver.add.enqueue(conn, value=1).id, "completed")
+
+
+@pytest.mark.parametrize("has_session", [True, False])
+def test_enqueue_by_the_driver(conn, driver_of, has_session):
+    drivers = Drivers(driver_of())
+    document = '{"handler": "a:b", "args": {"x": 1}}'
+    if has_session:
+        session = custom_driver.Session(conn)
+        with conn.transaction(force_rollback=True):
+            answer = drivers.enqueue(session, document)
+            assert job_of(conn, answer.id)["args"] == {"x": 1}
+        assert job_of(conn, answer.id) == {}
+    else:
+        answer = drivers.enqueue(None, document)
+        assert job_of(conn, answer.id)["args"] == {"x": 1}
+
+
+@pytest.mark.parametrize("kind", ["psycopg", "sqlalchemy"])
+def test_enqueue_by_a_driver_of_ours(conn, dsn, kind):
+    config = {"dsn": dsn} if kind == "psycopg" else {"url": dsn}
+    drivers = Drivers({"type": kind, "config": config})
+    answer = drivers.enqueue(None, '{"handler": "a:b"}')
+    assert job_of(conn, answer.id)["state"] == "available"
+    drivers.close_here()
+
+
+def test_driver_of_psycopg_runs_all_handlers_in_transactions(conn, start_worker, dsn):
+    start_worker(driver={"type": "psycopg"}, queues={"default": 1})
+    answer = sample_jobs.nothing.enqueue(conn)
+    wait_for_state(conn, answer.id, "completed")
+    names = [
+        name
+        for (name,) in conn.execute(
+            "select application_name from pg_stat_activity where datname = current_database()"
+        )
+    ]
+    assert "eram jobs default" in names
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("SwallowingDriver", "keeps the error of what it has run in a transaction to itself"),
+        ("AutocommitDriver", "runs nothing in a transaction"),
+        ("IdleDriver", "it has not run what it was given"),
+        ("UnknownDriver", "cannot run jobs: "),
+        ("NoEnqueueDriver", "it lacks enqueue; see eram.Driver"),
+    ],
+)
+def test_wrong_driver_is_found_out_at_the_start(start, conn, name, error):
+    with pytest.raises(eram.ConfigError, match=error):
+        start(name)
+    assert conn.execute("select count(*) from eram_workers").fetchone() == (0,)
+
+
+def test_driver_of_another_database(start_worker, driver_of, create_bare_database):
+    other = create_bare_database()
+    with pytest.raises(eram.ConfigError, match=r"function eram_version\(\) does not exist"):
+        start_worker(driver=driver_of(url=other))
+
+
+def test_driver_of_another_database_that_has_eram(start_worker, driver_of, conn, dsn):
+    conn.execute("create database elsewhere")
+    other = re.sub(r"/\w+$", "/elsewhere", dsn)
+    import psycopg
+
+    try:
+        with psycopg.connect(other) as there:
+            there.execute("create extension eram")
+        with pytest.raises(eram.ConfigError, match='uses the database "elsewhere", but the worker'):
+            start_worker(driver=driver_of(url=other))
+    finally:
+        conn.execute("drop database elsewhere with (force)")
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ("sqlalchemy", "driver must be a table"),
+        ({}, "driver.type must name a kind of driver, got None; it is one of"),
+        ({"type": "sqlachemy"}, 'did you mean "sqlalchemy"'),
+        ({"type": "django", "pth": 1}, 'driver has no "pth"; did you mean "path"'),
+        ({"type": "custom", "filename": "./x.js"}, 'name a custom driver by its "path"'),
+        ({"type": "custom"}, "driver.path must say where the factory"),
+        ({"type": "custom", "path": "./custom_driver.js"}, "driver.path must say where"),
+        ({"type": "django", "path": "a:b"}, 'only a driver of type "custom" has a path'),
+        ({"type": "django", "config": "x"}, "driver.config must be a table"),
+        ({"type": "django", "config": {"x": object()}}, "driver.config must be plain data"),
+        ({"type": "custom", "path": "no_such:thing"}, "cannot be imported: ModuleNotFoundError"),
+        ({"type": "custom", "path": "custom_driver:thing"}, "cannot be imported: AttributeError"),
+        ({"type": "custom", "path": "custom_driver:built"}, "must be a factory"),
+        ({"type": "custom", "path": "custom_driver:create_nothing"}, "has made None, which is no"),
+        ({"type": "custom", "path": "custom_driver:break_down"}, "LookupError: no such thing"),
+        ({"type": "sqlalchemy"}, 'driver "sqlalchemy": config must have a "url"'),
+        ({"type": "sqlalchemy", "config": {"url": "::"}}, "Could not parse"),
+        ({"type": "sqlalchemy", "config": {"url": "sqlite://"}}, "must be one of PostgreSQL"),
+        (
+            {"type": "sqlalchemy", "config": {"url": "postgresql://", "ecko": True}},
+            "'ecko'",
+        ),
+        ({"type": "psycopg", "config": {"hst": "x"}}, "invalid connection option"),
+    ],
+)
+def test_wrong_configuration(start_worker, given, error):
+    with pytest.raises(eram.ConfigError, match=error):
+        start_worker(driver=given)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (
+            "postgresql+asyncpg://a:p%40ss@h:1/d?ssl=require",
+            "dbname=d host=h password=p@ss port=1 sslmode=require user=a",
+        ),
+        ("postgresql+psycopg://h/d?sslmode=disable", "dbname=d host=h sslmode=disable"),
+        ("postgresql://a@/d?host=h1:5432&host=h2", None),
+    ],
+)
+def test_url_for_the_worker(url, expected):
+    from psycopg.conninfo import conninfo_to_dict
+
+    found = conninfo_to_dict(Drivers({"type": "sqlalchemy", "config": {"url": url}}).postgresql_url)
+    kept = ("dbname", "host", "password", "port", "sslmode", "user")
+    if expected is None:
+        assert found["host"] == "h1:5432,h2"
+    else:
+        assert {name: found[name] for name in kept if name in found} == conninfo_to_dict(expected)

@@ -1,0 +1,101 @@
+"""Enqueueing by an engine, started or not, over connections of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import psycopg
+import pytest
+import sample_jobs
+from helpers import PATIENCE, job_of, value
+
+import eram
+
+MINE = (
+    "from pg_stat_activity where application_name = 'eram enqueue' and datname = current_database()"
+)
+
+
+def test_one_connection_serves_one_thread_after_the_other(conn, make_engine, aside):
+    engine = make_engine(allow=["sample_jobs"])
+    for _ in range(3):
+        answer = engine.enqueue(sample_jobs.mail, {"to": "x"}, priority=1)
+    for _ in range(3):
+        aside.submit(engine.enqueue, "any", {"a": 1}).result(PATIENCE)
+    job = job_of(conn, answer.id)
+    assert (job["handler"], job["args"], job["priority"]) == ("sample_jobs:mail", {"to": "x"}, 1)
+    # What the decorator says holds.
+    assert (job["queue"], job["max_attempts"]) == ("mail", 5)
+    assert value(conn, f"select count(*) {MINE}") == 1
+
+
+def test_many_threads_at_once(conn, make_engine, aside):
+    engine = make_engine()
+    answers = [aside.submit(engine.enqueue, "any", {"number": each}) for each in range(100)]
+    assert len({each.result(PATIENCE).id for each in answers}) == 100
+
+
+def test_session_of_the_caller(conn, connect, make_engine):
+    engine = make_engine()
+    mine = connect(autocommit=False)
+    answer = engine.enqueue("any", session=mine)
+    assert not job_of(conn, answer.id)
+    mine.commit()
+    assert job_of(conn, answer.id)
+
+
+def test_lost_connection_is_replaced(conn, make_engine):
+    engine = make_engine()
+    engine.enqueue("any")
+    for _ in range(2):
+        conn.execute(f"select pg_terminate_backend(pid, 5000) {MINE}")
+        engine.enqueue("any")
+    assert value(conn, "select count(*) from eram_jobs") == 3
+
+
+def test_stop_closes_them_and_more_can_be_had(conn, make_engine):
+    engine = make_engine(allow=["sample_jobs"]).start()
+    engine.enqueue("any")
+    engine.stop()
+    assert value(conn, f"select count(*) {MINE}") == 0
+    assert engine.enqueue("any").id
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_forked_process_has_connections_of_its_own(conn, make_engine):
+    engine = make_engine()
+    engine.enqueue("any")
+    child = multiprocessing.get_context("fork").Process(target=engine.enqueue, args=("child",))
+    child.start()
+    child.join(PATIENCE)
+    assert child.exitcode == 0
+    engine.enqueue("any")
+    query = "select handler from eram_jobs order by id"
+    assert [each for (each,) in conn.execute(query)] == ["any", "child", "any"]
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "error"),
+    [
+        (("any", [1]), {}, TypeError),
+        (("any",), {"quue": "x"}, TypeError),
+        (("any",), {"priority": "1"}, TypeError),
+        (("any",), {"priority": 99}, psycopg.errors.NumericValueOutOfRange),
+        ((sample_jobs.mail, {"subject": "x"}), {}, eram.ArgumentsError),
+        ((sample_jobs.plain,), {}, TypeError),
+        (("any", {"x": object()}), {}, eram.UnstorableValueError),
+        (("any",), {"session": "postgresql:///x"}, TypeError),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_is_stored(conn, make_engine, args, options, error):
+    engine = make_engine()
+    with pytest.raises(error):
+        engine.enqueue(*args, **options)
+    assert value(conn, "select count(*) from eram_jobs") == 0
+    assert engine.enqueue("any").id
+
+
+def test_without_a_database(make_engine):
+    engine = make_engine(dsn="host=/nowhere dbname=x")
+    with pytest.raises(psycopg.OperationalError):
+        engine.enqueue("any")

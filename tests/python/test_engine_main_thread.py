@@ -1,0 +1,394 @@
+"""Handlers without a path: they run on the thread that is in run(), whatever happens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import signal
+import threading
+from types import SimpleNamespace
+
+import pytest
+import sample_jobs
+from helpers import PATIENCE, eventually, job_of, value, wait_for_state
+
+import eram
+from eram import _engine_run
+from eram._program import SAME_SIGNAL_SECONDS
+
+SECRET = contextvars.ContextVar("SECRET", default="none")
+
+
+@pytest.fixture
+def running(make_engine, aside):
+    """Call run() in another thread than the test's, and wait until it is there."""
+    engines = []
+
+    def run(engine):
+        engines.append(engine)
+        ending = aside.submit(engine.run)
+        eventually(lambda: engine.is_running and engine._running.main_loop.is_running)
+        return ending
+
+    yield run
+    for engine in engines:
+        engine.stop(0)
+    for gate in sample_jobs.gates.values():
+        gate.set()
+
+
+@pytest.fixture
+def effects(conn):
+    conn.execute("create table effects (value integer)")
+    return lambda: [each for (each,) in conn.execute("select value from effects order by value")]
+
+
+def thread_name():
+    return threading.current_thread().name
+
+
+def test_run_starts_and_ends_with_stop(conn, make_engine, running):
+    engine = make_engine(handler=lambda job: thread_name())
+
+    @engine.job
+    def local(job, **args):
+        return {**args, "thread": thread_name(), "current": eram.current_job().id == job.id}
+
+    ending = running(engine)
+    thread = "ThreadPoolExecutor-"
+    answer = engine.enqueue(local, {"a": 1})
+    result = wait_for_state(conn, answer.id, "completed")["result"]
+    assert result.pop("thread").startswith(thread)
+    assert result == {"a": 1, "current": True}
+    # Others run in the queue's threads meanwhile.
+    other = engine.enqueue("other")
+    assert wait_for_state(conn, other.id, "completed")["result"].startswith("eram-exec-")
+    assert engine.stop()
+    ending.result(PATIENCE)
+    assert value(conn, "select count(*) from eram_workers where ended_at is null") == 0
+
+
+def test_plain_functions_run_one_after_the_other_outside_of_any_loop(conn, make_engine, running):
+    engine = make_engine()
+    inside = []
+
+    @engine.job
+    def local(job):
+        inside.append(1)
+        # That could not be if it ran inside of another one.
+        asyncio.run(asyncio.sleep(0.001))
+        assert sum(inside) == 1
+        inside.append(-1)
+        SECRET.set("told")
+
+    @engine.job
+    def see(job):
+        return SECRET.get()
+
+    running(engine)
+    answers = [engine.enqueue("local") for _ in range(10)] + [engine.enqueue("see")]
+    for answer in answers:
+        assert wait_for_state(conn, answer.id, "completed")["result"] in {None, "none"}
+
+
+def test_async_functions_run_side_by_side(conn, make_engine, running):
+    engine = make_engine()
+    both = SimpleNamespace(event=None, threads=set())
+
+    @engine.job
+    async def first(job):
+        both.event = asyncio.Event()
+        both.threads.add(threading.get_ident())
+        await asyncio.wait_for(both.event.wait(), PATIENCE)
+        return eram.current_job().id
+
+    @engine.job
+    async def second(job):
+        both.threads.add(threading.get_ident())
+        both.event.set()
+
+    running(engine)
+    one = engine.enqueue(first)
+    eventually(lambda: both.event)
+    two = engine.enqueue(second)
+    wait_for_state(conn, two.id, "completed")
+    assert wait_for_state(conn, one.id, "completed")["result"] == one.id
+    assert len(both.threads) == 1
+
+
+def test_outcomes_are_those_of_any_handler(conn, make_engine, running):
+    engine = make_engine()
+
+    @engine.job(max_attempts=1, tags=["mine"])
+    def local(job, how):
+        if how == "raise":
+            raise ValueError("bad address")
+        return {"snooze": eram.Snooze(3600), "cancel": eram.Cancel("no")}.get(how, object())
+
+    running(engine)
+    ends = {"raise": "discarded", "snooze": "scheduled", "cancel": "cancelled", "?": "discarded"}
+    for how, state in ends.items():
+        answer = engine.enqueue("local", {"how": how})
+        wait_for_state(conn, answer.id, state)
+    job = job_of(conn, eram.enqueue(conn, "local", {"ho": 1}).id)
+    # What its decorator says is known to every producer.
+    assert (job["max_attempts"], job["tags"]) == (1, ["mine"])
+    assert 'does not take the argument "ho"' in str(
+        wait_for_state(conn, job["id"], "discarded")["errors"]
+    )
+
+
+def test_plain_function_with_a_transaction(conn, make_engine, running, effects):
+    engine = make_engine()
+
+    @engine.job(max_attempts=1)
+    def local(job, session, how):
+        session.execute("insert into effects values (1)")
+        if how == "raise":
+            raise ValueError
+        return thread_name()
+
+    running(engine)
+    bad = engine.enqueue("local", {"how": "raise"})
+    wait_for_state(conn, bad.id, "discarded")
+    good = engine.enqueue("local", {"how": "return"})
+    assert wait_for_state(conn, good.id, "completed")["result"].startswith("ThreadPoolExecutor")
+    assert effects() == [1]
+
+
+def test_driver_runs_on_the_thread_too(conn, dsn, make_engine, running, effects):
+    engine = make_engine(driver={"type": "psycopg", "config": {"dsn": dsn}})
+
+    @engine.job
+    def local(job, session):
+        session.execute("insert into effects values (1)")
+
+    @engine.job
+    async def without(job):
+        await asyncio.sleep(0)
+
+    running(engine)
+    for handler in (local, without):
+        wait_for_state(conn, engine.enqueue(handler).id, "completed")
+    assert effects() == [1]
+
+
+def test_async_function_can_have_no_session(make_engine):
+    engine = make_engine()
+
+    async def local(job, session):
+        pass
+
+    with pytest.raises(eram.HandlerDefinitionError, match=r'"local" is async .* no session'):
+        engine.job(local)
+
+
+def test_names(conn, make_engine, running):
+    engine = make_engine()
+
+    class Shop:
+        def sell(self, job, what):
+            return what
+
+    engine.job(Shop().sell)
+    engine.job(name="shop.buy", aliases=["shop.get"])(lambda job: "bought")
+    with pytest.raises(
+        eram.HandlerDefinitionError, match=r'there is a handler "shop\.buy" already'
+    ):
+        engine.job(name="shop.buy")(Shop().sell)
+    with pytest.raises(eram.HandlerDefinitionError, match="must have a name"):
+        engine.job(name="")(lambda job: None)
+    with pytest.raises(TypeError, match='no option "quue"; did you mean "queue"'):
+        engine.job(quue="x")
+    running(engine)
+    jobs = {"sell": engine.enqueue("sell", {"what": "a"}), "get": engine.enqueue("shop.get")}
+    assert wait_for_state(conn, jobs["sell"].id, "completed")["result"] == "a"
+    assert wait_for_state(conn, jobs["get"].id, "completed")["result"] == "bought"
+
+
+def test_name_says_what_its_handler_declares_before_the_start(conn, make_engine):
+    engine = make_engine()
+    engine.job(name="local", queue="mine", aliases=["old"])(lambda job, *, a=None: None)
+    for name in ("local", "old"):
+        job = job_of(conn, engine.enqueue(name).id)
+        assert (job["handler"], job["queue"]) == ("local", "mine")
+    with pytest.raises(eram.ArgumentsError):
+        engine.enqueue("local", {"b": 1})
+
+
+def test_handler_that_is_made_while_it_runs(conn, make_engine, running):
+    engine = make_engine(handler=lambda job: "by the fallback")
+    running(engine)
+    answer = engine.enqueue("late")
+    assert wait_for_state(conn, answer.id, "completed")["result"] == "by the fallback"
+    engine.job(name="late", priority=3)(lambda job: "by its own")
+    answer = engine.enqueue("late")
+    assert wait_for_state(conn, answer.id, "completed")["result"] == "by its own"
+    eventually(lambda: job_of(conn, engine.enqueue("late").id)["priority"] == 3)
+
+
+def test_one_complaint_if_nobody_runs_it(conn, make_engine, monkeypatch, caplog):
+    monkeypatch.setattr(_engine_run, "RUN_SECONDS", 0.01)
+    engine = make_engine()
+    engine.job(name="one")(lambda job: None)
+    engine.job(name="two")(lambda job: None)
+    engine.start()
+    eventually(lambda: "nobody has called run()" in caplog.text)
+    engine.job(name="three")(lambda job: None)
+    assert "so their jobs wait: one, two" in caplog.text
+    answer = engine.enqueue("one")
+    wait_for_state(conn, answer.id, "executing")
+    # It goes back, and the stop is not held up.
+    assert engine.stop()
+    job = job_of(conn, answer.id)
+    assert (job["state"], job["attempt"]) == ("available", 0)
+    assert caplog.text.count("nobody has called run()") == 1
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_job_whose_time_is_over_while_it_waits_is_not_run(conn, make_engine, running, asynchronous):
+    engine = make_engine()
+    ran = []
+
+    def local(job):
+        ran.append(job.run)
+
+    async def local_async(job):
+        ran.append(job.run)
+
+    function = local_async if asynchronous else local
+    engine.job(name="local", timeout=0.3, max_attempts=1)(function)
+    engine.start()
+    late = engine.enqueue("local", timeout=0.3)
+    assert "timed out" in str(wait_for_state(conn, late.id, "discarded")["errors"])
+    cancelled = engine.enqueue("local", timeout=60)
+    wait_for_state(conn, cancelled.id, "executing")
+    conn.execute("select eram_cancel_job(%s)", (cancelled.id,))
+    wait_for_state(conn, cancelled.id, "cancelled")
+    eventually(lambda: engine.worker.unfinished == 0)
+    running(engine)
+    done = engine.enqueue("local", timeout=60)
+    wait_for_state(conn, done.id, "completed")
+    assert ran == [1]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_timeout_says_where_the_handler_is(conn, make_engine, running, asynchronous):
+    engine = make_engine()
+    is_cut = threading.Event()
+
+    def stuck_here(job):
+        sample_jobs.started["x"].set()
+        assert sample_jobs.gates["x"].wait(PATIENCE)
+
+    async def stuck_there(job):
+        try:
+            await asyncio.sleep(PATIENCE)
+        finally:
+            is_cut.set()
+
+    engine.job(name="stuck", max_attempts=1)(stuck_there if asynchronous else stuck_here)
+    running(engine)
+    answer = engine.enqueue("stuck", timeout=0.5)
+    errors = str(wait_for_state(conn, answer.id, "discarded")["errors"])
+    assert ("stuck_there" if asynchronous else "stuck_here") in errors
+    assert "aside" not in errors
+    assert not asynchronous or is_cut.wait(PATIENCE)
+
+
+def test_stop_lets_what_runs_end_and_gives_back_the_rest(conn, make_engine, running):
+    engine = make_engine()
+
+    @engine.job
+    def local(job):
+        sample_jobs.started["x"].set()
+        assert sample_jobs.gates["x"].wait(PATIENCE)
+
+    ending = running(engine)
+    first, second = engine.enqueue("local"), engine.enqueue("local")
+    assert sample_jobs.started["x"].wait(PATIENCE)
+    wait_for_state(conn, second.id, "executing")
+    assert not engine.stop(0)
+    wait_for_state(conn, second.id, "available")
+    assert not ending.done()
+    sample_jobs.gates["x"].set()
+    ending.result(PATIENCE)
+    assert job_of(conn, first.id)["state"] == "completed"
+
+
+def test_async_handler_that_outlives_the_grace_period_is_cut_off(conn, make_engine, running):
+    engine = make_engine(grace_period=0.2)
+
+    @engine.job
+    async def local(job):
+        sample_jobs.started["x"].set()
+        await asyncio.sleep(PATIENCE)
+
+    ending = running(engine)
+    answer = engine.enqueue("local")
+    assert sample_jobs.started["x"].wait(PATIENCE)
+    engine.stop(0)
+    ending.result(PATIENCE)
+    assert "CancelledError" in str(wait_for_state(conn, answer.id, "retryable")["errors"])
+
+
+def test_run_is_under_way_once(make_engine, running):
+    engine = make_engine(allow=["sample_jobs"])
+    running(engine)
+    with pytest.raises(RuntimeError, match=r"run\(\) is under way already"):
+        engine.run()
+    assert engine.is_running
+
+
+def test_run_again_after_stop(conn, make_engine, running):
+    engine = make_engine()
+    engine.job(name="local")(lambda job: thread_name())
+    for _ in range(2):
+        ending = running(engine)
+        wait_for_state(conn, engine.enqueue("local").id, "completed")
+        assert engine.stop()
+        ending.result(PATIENCE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_run_and_the_old_handlers_are_back(conn, make_engine, aside, number):
+    engine = make_engine()
+
+    @engine.job
+    def local(job):
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)
+        return thread_name()
+
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    answer = engine.enqueue("local")
+    engine.run()
+    assert job_of(conn, answer.id)["result"] == threading.main_thread().name
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
+    assert not engine.is_running
+
+
+def test_second_interrupt_is_what_it_would_be_without(conn, make_engine, aside):
+    """The handler does not end, so Ctrl-C is pressed again."""
+    engine = make_engine(grace_period=PATIENCE)
+
+    @engine.job
+    async def local(job):
+        sample_jobs.started["x"].set()
+        await asyncio.sleep(PATIENCE)
+
+    def press():
+        assert sample_jobs.started["x"].wait(PATIENCE)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            threading.Event().wait(SAME_SIGNAL_SECONDS + 0.2)
+
+    engine.start()
+    engine.enqueue("local")
+    pressing = aside.submit(press)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run()
+    pressing.result(PATIENCE)
+    assert not engine.is_running
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
