@@ -5,6 +5,7 @@ PYTHON    ?= python3
 PG_CONFIG ?= pg_config
 PG        ?=
 ARGS      ?=
+PEERS     ?=
 
 VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" eram.control)
 SQL     := $(addprefix extension/,$(shell sed 's/\#.*//' extension/load-order))
@@ -106,8 +107,8 @@ need-pg-config:
 	@command -v "$(PG_CONFIG)" > /dev/null || { \
 		printf '%s\n' "There is no $(PG_CONFIG) here: say PG_CONFIG=/path/to/pg_config." >&2; exit 1; }
 
-bench: $(VENV_DONE) ## Measure speed on the embedded server
-	@$(PY) bench $(ARGS)
+bench: $(VENV_DONE) ## Measure speed on the embedded server (PEERS="graphile pgboss" beside it)
+	@$(PY) bench --peers "$(PEERS)" $(ARGS)
 
 nightly: $(VENV_DONE) ## Run everything, also what takes long
 	@$(MAKE) --no-print-directory lint build test-matrix
@@ -115,7 +116,7 @@ nightly: $(VENV_DONE) ## Run everything, also what takes long
 	@$(MAKE) --no-print-directory demo bench
 
 clean: ## Remove everything that make has made
-	rm -rf $(VENV) .servers build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .servers build dist bench/environments .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One virtual environment for everything, made anew whenever what it must hold has changed.

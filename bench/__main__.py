@@ -1,49 +1,69 @@
-"""Measure eram on a PostgreSQL of its own, side by side with a yardstick, in one run.
+"""Measure eram on a PostgreSQL of its own, side by side with a yardstick and peers, in one run.
 
-The yardstick is what the same storage can do at best, moved by the barest worker (yardstick.py).
-Both take turns, so that what else the machine does hits both alike; what counts are the ratios.
-A run prints a table and writes one JSON file, and plots if matplotlib is there.
+The yardstick is what the same storage can do at best, moved by the barest worker (yardstick.py);
+the peers are other job queues on PostgreSQL (peers/). All take turns, so that what else the machine
+does hits all alike; what counts are the ratios. A run prints tables and writes one JSON file; one
+with peers also draws plots.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import environments
 import page
-import plots
+from environments import Environment, UnavailableError
 from lab import Lab
-from measures import MEASURES
+from measures import MEASURES, Measure
+from peer import Peer
+from progress import Progress
+from sides import Side
 
-RESULTS = Path(__file__).parent / "results"
-FORMAT = 1
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+FORMAT = 2
+BRIEF = 0.5  # a run of this scale or more is a full one
 FULL = {"rounds": 3, "scale": 1.0}
 QUICK = {"rounds": 1, "scale": 0.4}
+QUICK_WITH_PEERS = {"rounds": 1, "scale": 0.02}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; return the exit code."""
-    chosen = _parser().parse_args(argv)
-    defaults = QUICK if chosen.quick else FULL
+    parser = _parser()
+    chosen = parser.parse_args(argv)
+    try:
+        peers = [Peer.named(name) for name in dict.fromkeys(chosen.peers.split())]
+    except LookupError as exc:
+        parser.error(f"--peers: {exc}")
+    quick = QUICK_WITH_PEERS if peers else QUICK
+    defaults = quick if chosen.quick else FULL
     rounds = chosen.rounds or int(defaults["rounds"])
     scale = chosen.scale or defaults["scale"]
-    names = chosen.only or list(MEASURES)
 
     begun_at = time.monotonic()
+    there, away = _make(peers)
     print("starting PostgreSQL ...", flush=True)
     with Lab.open() as lab:
+        setup = lab.setup()
+        plan = _plan(chosen.only or list(MEASURES), there)
+        away |= _install(lab, plan)
         result: dict[str, Any] = {
             "format": FORMAT,
-            "setup": lab.setup(),
+            "setup": setup,
             "rounds": rounds,
             "scale": scale,
-            "measures": _measure(lab, names, rounds, scale),
+            "sides": _describe(plan),
+            "away": away,
+            "measures": _measure(lab, plan, rounds, scale),
         }
     result["seconds"] = round(time.monotonic() - begun_at, 1)
 
@@ -51,9 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen.output.mkdir(parents=True, exist_ok=True)
     path = chosen.output / f"{moment:%Y-%m-%dT%H%M%SZ}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"\n{page.text_table(result)}\n\nwritten to {path}")
-    for plot in plots.draw(result, path):
-        print(f"written to {plot}")
+    print(f"\n{page.text(result)}\n\nwritten to {path}")
+    _draw(path, may_install=bool(peers))
     if chosen.page:
         page.rewrite(chosen.page, result)
         print(f"written to {chosen.page}")
@@ -66,8 +85,10 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    there = " ".join(file.stem for file in environments.find())
     add = parser.add_argument
     add("--quick", action="store_true", help="smaller, and once instead of three times")
+    add("--peers", default="", metavar="NAMES", help=f"measure these as well: '{there}'")
     add("--only", choices=MEASURES, action="append", help="measure only this; can be repeated")
     add("--rounds", type=int, metavar="N", help="how often to measure each")
     add("--scale", type=float, metavar="FACTOR", help="how many jobs, compared with a full run")
@@ -76,26 +97,97 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _measure(lab: Lab, names: Sequence[str], rounds: int, scale: float) -> dict[str, Any]:
-    measured: dict[str, Any] = {}
-    total = rounds * sum(len(MEASURES[name].sides) for name in names)
-    number = 0
+def _make(peers: Sequence[Peer]) -> tuple[list[Peer], dict[str, str]]:
+    """Make the environments; return the peers that have one, and why the others have none."""
+    return _try(peers, "making the environment of", Peer.make)
+
+
+def _plan(names: Sequence[str], peers: Sequence[Peer]) -> dict[str, list[Side]]:
+    """Say who takes part in what."""
+    return {
+        name: [*MEASURES[name].sides, *(peers if MEASURES[name].has_peers else ())]
+        for name in names
+    }
+
+
+def _install(lab: Lab, plan: dict[str, list[Side]]) -> dict[str, str]:
+    """Make everybody's tables; who cannot is left out of the plan."""
+    sides = {side.name: side for sides in plan.values() for side in sides}
+    _, away = _try(list(sides.values()), "making the tables of", lab.install)
+    for sides_of_one in plan.values():
+        sides_of_one[:] = [side for side in sides_of_one if side.name not in away]
+    return away
+
+
+def _try(sides: Sequence[Any], what: str, act: Callable[[Any], None]) -> tuple[Any, dict[str, str]]:
+    there, away = [], {}
+    for side in sides:
+        try:
+            print(f"{what} {side.name} ...", flush=True)
+            act(side)
+            there.append(side)
+        except UnavailableError as exc:
+            away[side.name] = str(exc)
+            print(f"{side.name} is left out: {exc}", flush=True)
+    return there, away
+
+
+def _describe(plan: dict[str, list[Side]]) -> dict[str, dict[str, str]]:
+    return {side.label: side.describe() for sides in plan.values() for side in sides}
+
+
+def _draw(path: Path, *, may_install: bool) -> None:
+    """Have plots.py draw the plots, in an environment of its own as it needs matplotlib."""
+    environment = Environment.at(HERE / "plots.py")
+    if not environment.is_made and not may_install:
+        print("no plots: a run with --peers makes the environment that draws them")
+        return
+    try:
+        environment.make()
+    except UnavailableError as exc:
+        print(f"no plots: {exc}")
+        return
+    subprocess.run((environment.python, environment.file, path), check=True)
+
+
+def _measure(
+    lab: Lab, plan: dict[str, list[Side]], rounds: int, scale: float
+) -> dict[str, dict[str, Any]]:
+    measured = {
+        name: {
+            "title": MEASURES[name].title,
+            "jobs": {side.label: MEASURES[name].size(scale, side.share) for side in sides},
+            "sides": {side.label: [] for side in sides if name not in side.without},
+            "without": {side.label: side.without[name] for side in sides if name in side.without},
+        }
+        for name, sides in plan.items()
+    }
+    lab.is_brief = scale < BRIEF
+    progress = Progress(rounds * sum(len(entry["sides"]) for entry in measured.values()))
     for round_number in range(rounds):
-        for name in names:
-            measure = MEASURES[name]
-            size = measure.size(scale)
-            entry = measured.setdefault(name, {"title": measure.title, "jobs": size, "sides": {}})
+        for name, sides in plan.items():
+            able = [side for side in sides if name not in side.without]
             # Whoever goes first in one round goes last in the next.
-            sides = measure.sides[:: -1 if round_number % 2 else 1]
-            for side in sides:
-                number += 1
-                print(
-                    f"[{number:>2}/{total}] {measure.title}: {side.label} ... ", end="", flush=True
-                )
-                figures = measure.run(lab, side, size)
-                entry["sides"].setdefault(side.label, []).append(figures)
-                print(page.brief(figures), flush=True)
+            for side in able[:: -1 if round_number % 2 else 1]:
+                progress.begin(f"{MEASURES[name].title}: {side.label}")
+                progress.end(_measure_one(lab, MEASURES[name], side, measured[name]))
     return measured
+
+
+def _measure_one(lab: Lab, measure: Measure, side: Side, entry: dict[str, Any]) -> str:
+    """Measure once; a peer that fails is left out, with the reason, and not tried again."""
+    if side.label in entry["without"]:
+        return "left out"
+    try:
+        figures = measure.run(lab, side, entry["jobs"][side.label])
+    except Exception as exc:
+        if not isinstance(side, Peer):
+            raise
+        entry["without"][side.label] = f"it failed: {exc}"
+        entry["sides"].pop(side.label, None)
+        return entry["without"][side.label]
+    entry["sides"][side.label].append(figures)
+    return page.brief(figures)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import psycopg
-from psycopg.conninfo import make_conninfo
-from sides import Eram, Side, Yardstick
+from sides import Side
 
 from eram._extension import version
 from eram.embedded import EmbeddedServer
@@ -49,7 +48,9 @@ class Bench:
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
+        self.enqueued = 0  # by the measurement, for sides that keep nothing
         self.conn = self.connect()
+        self._bytes_before = self._bytes()
         self._postmaster = _parent(self.conn.info.backend_pid)
 
     def connect(self, *, autocommit: bool = True) -> psycopg.Connection:
@@ -65,17 +66,27 @@ class Bench:
             server_cpu=_cpu_with_children(self._postmaster),
         )
 
+    def grown(self) -> int:
+        """Return by how many bytes the database has grown."""
+        return self._bytes() - self._bytes_before
+
+    def _bytes(self) -> int:
+        row = self.conn.execute("select pg_database_size(current_database())").fetchone()
+        return int(row[0]) if row else 0
+
 
 class Lab:
     """A server, and a template database for each side."""
 
     def __init__(self, server: EmbeddedServer) -> None:
+        self.is_brief = False  # so that what is repeated within a measurement is repeated less
         self._server = server
         self._count = 0
-        for side in (Eram(), Yardstick()):
-            self._execute(f"create database template_{side.name}")
-            with psycopg.connect(self._dsn(f"template_{side.name}"), autocommit=True) as conn:
-                side.install(conn)
+
+    def install(self, side: Side) -> None:
+        """Make the template of a side."""
+        self._execute(f"create database template_{side.name}")
+        side.install(self._dsn(f"template_{side.name}"))
 
     @classmethod
     @contextlib.contextmanager
@@ -120,7 +131,8 @@ class Lab:
         }
 
     def _dsn(self, database: str) -> str:
-        return make_conninfo(self._server.dsn, dbname=database)
+        # An address, not keywords: that is what the peers understand.
+        return self._server.dsn.replace("/postgres?", f"/{database}?", 1)
 
     def _execute(self, statement: str) -> None:
         with psycopg.connect(self._server.dsn, autocommit=True) as conn:

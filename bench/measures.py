@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
-import psycopg
-import yardstick
-from lab import Bench, Lab, Reading, cpu
-from sides import Eram, Side, Yardstick
+from lab import Bench, Lab, Reading
+from of_eram import Eram
+from of_yardstick import Yardstick
+from running import LATENCY_RATE, Figures, cpu_of, measure_latency, run, start_workers
+from sides import Producer, Side
 
-CALL_JOBS = 1_000
 PRODUCERS = 8
-LATENCY_RATE = 50
+PINNED_LATENCY_JOBS = 250
+BRIEF_PINNED_LATENCY_JOBS = 25
 WAVES = 6
+WORKER_WAVES = 10
+BRIEF_WORKER_WAVES = 2
 WAVE_BATCH = 100
-LOOK_SECONDS = 0.1
-DEADLINE_SECONDS = 300.0
-
-Figures: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,99 +31,60 @@ class Measure:
     title: str
     jobs: int
     least: int
-    run: Callable[[Lab, Side, int], Figures]
+    run: Callable[[Lab, Any, int], Figures]
     sides: tuple[Side, ...] = (Eram(), Yardstick())
+    has_peers: bool = True
+    is_shared: bool = False  # slow sides get their share of the jobs
 
-    def size(self, scale: float) -> int:
+    def size(self, scale: float, share: float) -> int:
         """Return how many jobs it takes at this scale."""
-        return max(self.least, round(self.jobs * scale))
+        return max(self.least, round(self.jobs * scale * (share if self.is_shared else 1)))
 
 
 def enqueue_documents(lab: Lab, side: Side, jobs: int) -> Figures:
-    """Enqueue JSON arrays of a thousand jobs."""
-    return _enqueue_calls(lab, side, jobs, side.enqueue_documents, yardstick.documents)
+    """Enqueue a thousand jobs a call, each with arguments of its own."""
+    return _enqueue(lab, side, jobs, lambda producer: producer.enqueue_documents(jobs))
 
 
 def enqueue_set(lab: Lab, side: Side, jobs: int) -> Figures:
     """Enqueue by a query over rows, a thousand at a time."""
-    return _enqueue_calls(lab, side, jobs, side.enqueue_set, int)
+    return _enqueue(lab, side, jobs, lambda producer: producer.enqueue_set(jobs))
 
 
 def enqueue_one(lab: Lab, side: Side, jobs: int) -> Figures:
     """Enqueue and commit one by one."""
-    return _enqueue_singly(lab, side, jobs, producers=1)
+    return _enqueue(lab, side, jobs, lambda producer: producer.enqueue_singly(jobs, 1))
 
 
 def enqueue_by_many(lab: Lab, side: Side, jobs: int) -> Figures:
     """Enqueue and commit one by one, by several producers at once."""
-    return _enqueue_singly(lab, side, jobs, producers=PRODUCERS)
+    jobs -= jobs % PRODUCERS
+    return _enqueue(lab, side, jobs, lambda producer: producer.enqueue_singly(jobs, PRODUCERS))
 
 
 def drain(lab: Lab, side: Side, jobs: int) -> Figures:
-    """Let one worker process run jobs that do nothing; the finished ones are kept."""
-    with lab.bench(side) as bench:
-        _fill(bench, side, jobs)
-        bench.conn.execute("vacuum analyze")
-        worker = side.start_worker(bench.dsn, bench.conn, listening=False)
-        try:
-            before, cpu_before = bench.read(), cpu(worker.pid)
-            side.let_go(bench.conn, worker)
-            deadline = time.monotonic() + DEADLINE_SECONDS
-            while True:
-                cpu_after = cpu(worker.pid)
-                finished, seconds = bench.conn.execute(side.finished).fetchone() or (0, 0.0)
-                if finished >= jobs:
-                    break
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"{side.name} finished {finished} of {jobs} jobs in time")
-                time.sleep(LOOK_SECONDS)
-            after = bench.read()
-            side.stop_worker(bench.conn, worker)
-        finally:
-            worker.kill()
-            worker.wait()
-    figures = _figures(after - before, jobs)
-    # As the database has it: from the first claim to the last completion.
-    figures["jobs_per_second"] = jobs / seconds
-    if cpu_before is not None and cpu_after is not None:
-        figures["worker_cpu_us"] = (cpu_after - cpu_before) / jobs * 1e6
-    return figures
+    """Let one worker process run jobs that do nothing."""
+    return _drain(lab, side, jobs, processes=1)
+
+
+def drain_pair(lab: Lab, side: Side, jobs: int) -> Figures:
+    """Let two worker processes run them."""
+    return _drain(lab, side, jobs, processes=2)
 
 
 def latency(lab: Lab, side: Side, jobs: int) -> Figures:
     """Enqueue at a steady rate; measure from the call of commit to the start of the handler."""
-    with lab.bench(side) as bench, bench.connect(autocommit=False) as producer:
-        worker = side.start_worker(bench.dsn, bench.conn, listening=True)
-        try:
-            side.let_go(bench.conn, worker)
-            time.sleep(0.5)
-            committed: dict[int, int] = {}
-            begun_at = time.perf_counter()
-            for number in range(jobs):
-                pause = begun_at + number / LATENCY_RATE - time.perf_counter()
-                time.sleep(max(0.0, pause))
-                job_id = side.enqueue_and_wake(producer)
-                committed[job_id] = time.time_ns()
-                producer.commit()
-            time.sleep(0.5)
-            started = side.stop_worker(bench.conn, worker)
-        finally:
-            worker.kill()
-            worker.wait()
-    waits = sorted((started[job_id] - at) / 1e6 for job_id, at in committed.items())
-    cuts = statistics.quantiles(waits, n=100, method="inclusive")
-    return {"p50_ms": cuts[49], "p95_ms": cuts[94], "p99_ms": cuts[98], "worst_ms": waits[-1]}
+    with lab.bench(side) as bench, side.producer(bench) as producer:
+        return measure_latency(bench, side, producer, jobs)
 
 
-def waves(lab: Lab, side: Side, jobs: int) -> Figures:
+def waves(lab: Lab, side: Eram | Yardstick, jobs: int) -> Figures:
     """Fill and drain again and again, by one session, while another holds a snapshot."""
     rates = []
-    with lab.bench(side) as bench, bench.connect(autocommit=False) as reader:
-        reader.execute("set transaction isolation level repeatable read")
-        reader.execute("select count(*) from pg_class")
+    with lab.bench(side) as bench, _snapshot(bench), side.producer(bench) as producer:
         fetch, complete = side.claims(bench.conn)
         for _ in range(WAVES):
-            _fill(bench, side, jobs)
+            producer.enqueue_set(jobs)
             begun_at = time.perf_counter()
             finished = 0
             while rows := fetch(WAVE_BATCH):
@@ -134,16 +93,30 @@ def waves(lab: Lab, side: Side, jobs: int) -> Figures:
             if finished != jobs:
                 raise RuntimeError(f"{side.name} claimed {finished} of {jobs} jobs of a wave")
             rates.append(jobs / (time.perf_counter() - begun_at))
-    return {
-        "jobs_per_second": statistics.median(rates),
-        "last_to_first": rates[-1] / rates[0],
-        "jobs_per_second_by_wave": rates,
-    }
+    return _wave_figures(rates)
+
+
+def worker_waves(lab: Lab, side: Side, jobs: int) -> Figures:
+    """Fill and let a fresh worker process drain, again and again, while a snapshot is held.
+
+    In the end the latency is measured, the snapshot still being open: a drain in big batches hides
+    what single jobs suffer from.
+    """
+    rates = []
+    with lab.bench(side) as bench, _snapshot(bench), side.producer(bench) as producer:
+        for _ in range(BRIEF_WORKER_WAVES if lab.is_brief else WORKER_WAVES):
+            _fill(bench, producer, jobs)
+            with start_workers(bench, side, 1) as workers:
+                seconds, _ = run(bench, side, workers, jobs)
+            rates.append(jobs / seconds)
+        count = BRIEF_PINNED_LATENCY_JOBS if lab.is_brief else PINNED_LATENCY_JOBS
+        after = measure_latency(bench, side, producer, count)
+    return {**_wave_figures(rates), **{f"pinned_{key}": value for key, value in after.items()}}
 
 
 MEASURES: Mapping[str, Measure] = {
     "enqueue_documents": Measure(
-        title="enqueue, 1,000 documents a call", jobs=20_000, least=1_000, run=enqueue_documents
+        title="enqueue, 1,000 a call", jobs=20_000, least=1_000, run=enqueue_documents
     ),
     "enqueue_set": Measure(
         title="enqueue, set-based, 1,000 a statement", jobs=20_000, least=1_000, run=enqueue_set
@@ -157,71 +130,91 @@ MEASURES: Mapping[str, Measure] = {
         least=80,
         run=enqueue_by_many,
     ),
-    "drain": Measure(title="drain by one worker process", jobs=60_000, least=500, run=drain),
+    "drain": Measure(
+        title="drain by one worker process",
+        jobs=60_000,
+        least=500,
+        run=drain,
+        is_shared=True,
+        sides=(Eram(), Eram(is_keeping=False), Yardstick()),
+    ),
+    "drain_pair": Measure(
+        title="drain by two worker processes",
+        jobs=60_000,
+        least=500,
+        run=drain_pair,
+        is_shared=True,
+    ),
     "latency": Measure(
         title=f"commit to start, {LATENCY_RATE} jobs/s", jobs=500, least=20, run=latency
     ),
     "waves": Measure(
-        title="drain in waves under an open snapshot",
+        title="drain in waves under an open snapshot, by one session",
         jobs=10_000,
         least=100,
         run=waves,
         sides=(Eram(), Yardstick(), Yardstick(has_cursor=False)),
+        has_peers=False,
+    ),
+    "worker_waves": Measure(
+        title="drain in waves under an open snapshot, by a worker process",
+        jobs=20_000,
+        least=100,
+        run=worker_waves,
+        is_shared=True,
+        sides=(Eram(),),
     ),
 }
 
 
-def _enqueue_calls(
-    lab: Lab, side: Side, jobs: int, query: str, argument: Callable[[int], object]
-) -> Figures:
-    calls = jobs // CALL_JOBS
+def _enqueue(lab: Lab, side: Side, jobs: int, enqueue: Callable[[Producer], float]) -> Figures:
+    with lab.bench(side) as bench, side.producer(bench) as producer:
+        before = bench.read()
+        seconds = enqueue(producer)
+        used = bench.read() - before
+    return _figures(used, jobs, seconds)
+
+
+def _drain(lab: Lab, side: Side, jobs: int, *, processes: int) -> Figures:
     with lab.bench(side) as bench:
-        value = argument(CALL_JOBS)
-        before = bench.read()
-        for _ in range(calls):
-            bench.conn.execute(query.encode(), (value,))
-        after = bench.read()
-    return _figures(after - before, calls * CALL_JOBS)
+        with side.producer(bench) as producer:
+            _fill(bench, producer, jobs)
+        bench.conn.execute("vacuum analyze")
+        with start_workers(bench, side, processes) as workers:
+            before, cpu_before = bench.read(), cpu_of(workers)
+            seconds, cpu_after = run(bench, side, workers, jobs, read_cpu=True)
+            used = bench.read() - before
+        figures = _figures(used, jobs, seconds)
+        figures["disk_bytes"] = bench.grown() / jobs
+    if cpu_before is not None and cpu_after is not None:
+        figures["worker_cpu_us"] = (cpu_after - cpu_before) / jobs * 1e6
+    return figures
 
 
-def _enqueue_singly(lab: Lab, side: Side, jobs: int, *, producers: int) -> Figures:
-    share = jobs // producers
-    query = side.enqueue_one.encode()
-    start = threading.Barrier(producers + 1)
-
-    def produce(conn: psycopg.Connection) -> None:
-        start.wait()
-        for number in range(share):
-            conn.execute(query, ("noop:nothing", f'{{"n": {number}}}'))
-
-    with lab.bench(side) as bench, contextlib.ExitStack() as connections:
-        threads = [
-            threading.Thread(target=produce, args=(connections.enter_context(bench.connect()),))
-            for _ in range(producers)
-        ]
-        for thread in threads:
-            thread.start()
-        before = bench.read()
-        start.wait()
-        for thread in threads:
-            thread.join()
-        after = bench.read()
-    return _figures(after - before, share * producers)
+@contextlib.contextmanager
+def _snapshot(bench: Bench) -> Any:
+    """Hold a snapshot, so that nothing can be vacuumed."""
+    with bench.connect(autocommit=False) as reader:
+        reader.execute("set transaction isolation level repeatable read")
+        reader.execute("select count(*) from pg_class")
+        yield
 
 
-def _fill(bench: Bench, side: Side, jobs: int) -> None:
-    left = jobs
-    while left:
-        count = min(left, CALL_JOBS)
-        bench.conn.execute(side.enqueue_set.encode(), (count,))
-        left -= count
+def _fill(bench: Bench, producer: Producer, jobs: int) -> None:
+    producer.enqueue_documents(jobs)
+    bench.enqueued += jobs
 
 
-def _figures(used: Reading, jobs: int) -> Figures:
-    figures: Figures = {
-        "jobs_per_second": jobs / used.seconds,
-        "wal_bytes": used.wal_bytes / jobs,
+def _wave_figures(rates: list[float]) -> Figures:
+    return {
+        "jobs_per_second": statistics.median(rates),
+        "last_to_first": rates[-1] / rates[0],
+        "jobs_per_second_by_wave": rates,
     }
+
+
+def _figures(used: Reading, jobs: int, seconds: float) -> Figures:
+    figures: Figures = {"jobs_per_second": jobs / seconds, "wal_bytes": used.wal_bytes / jobs}
     if used.server_cpu is not None:
         figures["server_cpu_us"] = used.server_cpu / jobs * 1e6
     return figures

@@ -1,62 +1,106 @@
-"""Plots of a run, for those who have matplotlib (`pip install -r bench/requirements.txt`)."""
+# /// script
+# dependencies = ["matplotlib==3.10.7"]
+# ///
+"""Plots of a run: `python plots.py RUN.json`, in an environment that has matplotlib."""
 
 from __future__ import annotations
 
-import importlib.util
+import json
+import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import page
+
+mpl.use("agg")
+from matplotlib import pyplot as plt
+
+COLOURS = {page.ERAM: "#336791", page.YARDSTICK: "#bbbbbb"}
 
 
 def draw(result: dict[str, Any], path: Path) -> list[Path]:
     """Draw what a run has measured, beside its JSON file; return the files that were written."""
-    if importlib.util.find_spec("matplotlib") is None:
-        print("no plots: they want pip install -r bench/requirements.txt")
-        return []
-    import matplotlib as mpl  # noqa: PLC0415 - wanted by few
-
-    mpl.use("agg")
-    drawn = []
     measures = result["measures"]
-    if rates := {key: each for key, each in measures.items() if "jobs_per_second" in _first(each)}:
-        drawn.append(_draw_ratios(rates, path.with_suffix(".ratios.png")))
-    if "waves" in measures:
-        drawn.append(_draw_waves(measures["waves"], path.with_suffix(".waves.png")))
-    return drawn
+    drawn = [
+        _draw_bars(
+            {name: each for name, each in measures.items() if _has(each, "jobs_per_second")},
+            "jobs_per_second",
+            "jobs/s",
+            path.with_suffix(".rates.png"),
+        ),
+        _draw_bars(
+            {name: measures[name] for name in ("latency",) if name in measures},
+            "p99_ms",
+            "ms, p99",
+            path.with_suffix(".latency.png"),
+        ),
+        *(
+            _draw_waves(measures[name], path.with_suffix(f".{name}.png"))
+            for name in ("waves", "worker_waves")
+            if name in measures
+        ),
+    ]
+    return [file for file in drawn if file]
 
 
-def _draw_ratios(measures: dict[str, Any], path: Path) -> Path:
-    from matplotlib import pyplot as plt  # noqa: PLC0415 - wanted by few
-
-    figure, axes = plt.subplots(figsize=(8, 0.6 * len(measures) + 1.2), layout="constrained")
-    titles = [measure["title"] for measure in measures.values()]
-    ratios = [page.ratio(measure["sides"], "jobs_per_second") for measure in measures.values()]
-    bars = axes.barh(titles, ratios, color="#336791")
-    axes.bar_label(bars, fmt=" %.2f")
-    axes.axvline(1, color="#888888", linestyle="--")
-    axes.invert_yaxis()
-    axes.set_xlabel("jobs/s of eram, in those of the yardstick")
+def _draw_bars(measures: dict[str, Any], key: str, unit: str, path: Path) -> Path | None:
+    """Draw a panel for each measurement, and in it a bar for each side."""
+    if not measures:
+        return None
+    count = max(len(measure["sides"]) for measure in measures.values())
+    rows = -(-len(measures) // 2)
+    figure, panels = plt.subplots(
+        rows, 2, figsize=(12, rows * (0.28 * count + 1)), layout="constrained", squeeze=False
+    )
+    for panel in panels.flat:
+        panel.set_visible(False)
+    for panel, measure in zip(panels.flat, measures.values(), strict=False):
+        sides = {label: runs for label, runs in measure["sides"].items() if runs}
+        values = [page.median(runs, key) for runs in sides.values()]
+        bars = panel.barh(list(sides), values, color=_colours(list(sides)))
+        panel.bar_label(bars, fmt="{:,.0f}" if key == "jobs_per_second" else "{:.1f}", padding=3)
+        panel.margins(x=0.15)
+        panel.invert_yaxis()
+        panel.set_title(f"{measure['title']}, {unit}", fontsize="small", loc="left")
+        panel.set_visible(True)
     figure.savefig(path, dpi=120)
     plt.close(figure)
     return path
 
 
 def _draw_waves(measure: dict[str, Any], path: Path) -> Path:
-    from matplotlib import pyplot as plt  # noqa: PLC0415 - wanted by few
-
-    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    """Draw the rate of each wave as a part of the first one's: what counts is whether it falls."""
+    figure, (absolute, relative) = plt.subplots(1, 2, figsize=(12, 4), layout="constrained")
     for side, runs in measure["sides"].items():
         rates = page.by_wave(runs)
-        axes.plot(range(1, len(rates) + 1), rates, marker="o", label=side)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel(f"wave of {measure['jobs']:,} jobs, under an open snapshot")
-    axes.set_ylabel("jobs/s")
-    axes.legend()
+        style = {"color": COLOURS[side], "linewidth": 3} if side in COLOURS else {}
+        numbers = range(1, len(rates) + 1)
+        absolute.plot(numbers, rates, marker="o", label=side, **style)
+        relative.plot(numbers, [rate / rates[0] for rate in rates], marker="o", **style)
+    for panel in (absolute, relative):
+        panel.set_ylim(bottom=0)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.set_xlabel(f"wave of {measure['jobs'][page.ERAM]:,} jobs, under an open snapshot")
+    absolute.set_ylabel("jobs/s")
+    relative.set_ylabel("jobs/s, in those of the first wave")
+    absolute.legend()
     figure.savefig(path, dpi=120)
     plt.close(figure)
     return path
 
 
-def _first(measure: dict[str, Any]) -> Any:
-    return measure["sides"][page.ERAM][0]
+def _colours(labels: Sequence[str]) -> list[str]:
+    return [COLOURS.get(re.split(r"\W", label)[0], "#88a8c0") for label in labels]
+
+
+def _has(measure: dict[str, Any], key: str) -> bool:
+    return key in measure["sides"][page.ERAM][0]
+
+
+if __name__ == "__main__":
+    run = Path(sys.argv[1])
+    for plot in draw(json.loads(run.read_text(encoding="utf-8")), run):
+        print(f"written to {plot}")

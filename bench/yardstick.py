@@ -231,14 +231,12 @@ def _batches(done: queue.SimpleQueue[Any]) -> Iterator[list[int]]:
             yield ids
 
 
-def documents(count: int) -> str:
-    """Write jobs as a JSON array."""
-    return json.dumps(
-        [
-            {"handler": "noop:nothing", "args": {"to": f"user{n}@example.com", "n": n}}
-            for n in range(1, count + 1)
-        ]
-    )
+def documents(first: int, count: int) -> list[dict[str, Any]]:
+    """Make jobs as documents."""
+    return [
+        {"handler": "noop:nothing", "args": {"to": f"user{n}@example.com", "n": n}}
+        for n in range(first, first + count)
+    ]
 
 
 def _connect(dsn: str) -> psycopg.Connection:

@@ -1,0 +1,103 @@
+"""Running jobs by worker processes: all that are queued, or one after the other as they come."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+from lab import Bench, cpu
+from sides import Producer, Side, Worker
+
+LATENCY_RATE = 50
+LOOK_SECONDS = (0.005, 0.25)  # between two looks at what is finished
+DEADLINE_SECONDS = 300.0
+
+Figures: TypeAlias = dict[str, Any]
+
+
+def run(
+    bench: Bench, side: Side, workers: Sequence[Worker], jobs: int, *, read_cpu: bool = False
+) -> tuple[float, float | None]:
+    """Let workers run all that is queued; return the seconds, and the CPU they have used by then.
+
+    The seconds are what the side's tables say, or else those from the start of the first handler
+    to the moment when the tables have all jobs as finished.
+    """
+    row = bench.conn.execute("select clock_timestamp()").fetchone()
+    for worker in workers:
+        worker.let_go()
+    let_go_at = time.time_ns()
+    ended_at = _wait(bench, side, bench.enqueued - jobs)
+    cpu_after = cpu_of(workers) if read_cpu else None
+    handled = [worker.stop() for worker in workers]
+    starts = [at for stamps in handled for at in stamps.values()]
+    if starts and len(starts) != jobs:
+        raise RuntimeError(f"its handlers ran {len(starts):,} of {jobs:,} jobs")
+    if starts and ended_at < max(starts):
+        raise RuntimeError("its tables had jobs as finished before they were run")
+    seconds = side.span(bench, row[0]) if row else None
+    if seconds is None:
+        seconds = (ended_at - min(starts, default=let_go_at)) / 1e9
+    return seconds, cpu_after
+
+
+def _wait(bench: Bench, side: Side, finished_before: int) -> int:
+    """Wait until all is finished; return when it was, in nanoseconds.
+
+    To look costs the server something, so it is done the more seldom the more is left.
+    """
+    least, most = LOOK_SECONDS
+    begun_at = time.monotonic()
+    while True:
+        looked_at = time.time_ns()
+        finished = side.finished(bench)
+        if finished == bench.enqueued:
+            return looked_at
+        took = time.monotonic() - begun_at
+        if took > DEADLINE_SECONDS:
+            raise TimeoutError(
+                f"{side.label} finished {finished:,} of {bench.enqueued:,} jobs in time"
+            )
+        done = finished - finished_before
+        pause = (bench.enqueued - finished) / done * took / 2 if done else 4 * least
+        time.sleep(min(most, max(least, pause)))
+
+
+def measure_latency(bench: Bench, side: Side, producer: Producer, jobs: int) -> Figures:
+    """Enqueue jobs at a rate, and say how long it took from the commit of each to its start."""
+    with start_workers(bench, side, 1, is_listening=True) as (worker,):
+        worker.let_go()
+        time.sleep(1.0)
+        committed = producer.enqueue_steadily(jobs, LATENCY_RATE)
+        bench.enqueued += jobs
+        time.sleep(0.5)
+        started = worker.stop()
+    if missing := committed.keys() - started.keys():
+        raise RuntimeError(f"{side.label} did not run {len(missing):,} of {jobs:,} jobs")
+    waits = sorted((started[job] - at) / 1e6 for job, at in committed.items())
+    cuts = statistics.quantiles(waits, n=100, method="inclusive")
+    return {"p50_ms": cuts[49], "p95_ms": cuts[94], "p99_ms": cuts[98], "worst_ms": waits[-1]}
+
+
+@contextlib.contextmanager
+def start_workers(
+    bench: Bench, side: Side, count: int, *, is_listening: bool = False
+) -> Iterator[list[Worker]]:
+    """Start worker processes that are ready; whatever happens, they end with the block."""
+    workers: list[Worker] = []
+    try:
+        for _ in range(count):
+            workers += [side.start_worker(bench, is_listening=is_listening)]
+        yield workers
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+def cpu_of(workers: Sequence[Worker]) -> float | None:
+    """Return the seconds of CPU that workers have used, where the system tells."""
+    used = [cpu(worker.pid) for worker in workers]
+    return None if None in used else sum(filter(None, used))
