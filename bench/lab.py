@@ -16,7 +16,7 @@ from typing import Any, Self
 import psycopg
 from sides import Side
 
-from eram._extension import version
+from eram._server.extension import version
 from eram.embedded import EmbeddedServer
 
 # PostgreSQL's defaults, durable ones, but for what would let a checkpoint fall into a measurement.

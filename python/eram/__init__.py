@@ -4,10 +4,9 @@
 `python -m eram.worker --allow myapp.jobs`, or `Worker` in a process of your own.
 """
 
-from eram._current import current_job
-from eram._decorator import job
-from eram._driver import Driver
-from eram._enqueue import (
+from eram._jobs.current import current_job
+from eram._jobs.decorator import job
+from eram._jobs.enqueueing import (
     Enqueued,
     NewJob,
     enqueue,
@@ -15,14 +14,15 @@ from eram._enqueue import (
     enqueue_many,
     enqueue_many_async,
 )
-from eram._handlers import ConfiguredHandler, Handler
-from eram._job import Job
-from eram._listeners import on_failure, on_success
-from eram._options import HandlerOptions, JobOptions, UniqueOptions
-from eram._outcome import Cancel, Discard, Retry, Snooze
-from eram._wait import wait, wait_async
-from eram._watch import Outcome
-from eram._worker import Worker
+from eram._jobs.handlers import ConfiguredHandler, Handler
+from eram._jobs.job import Job
+from eram._jobs.listeners import on_failure, on_success
+from eram._jobs.options import HandlerOptions, JobOptions, UniqueOptions
+from eram._jobs.outcome import Cancel, Discard, Retry, Snooze
+from eram._jobs.wait import wait, wait_async
+from eram._jobs.watch import Outcome
+from eram._runtime.worker import Worker
+from eram._transactions.driver import Driver
 from eram.engine import Engine
 from eram.errors import (
     ArgumentsError,

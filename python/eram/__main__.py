@@ -10,8 +10,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from eram import _command_line
-from eram._suggest import nearest
+from eram._base.suggest import nearest
+from eram._programs import command_line
 
 COMMANDS = {
     "worker": "run jobs",
@@ -57,9 +57,9 @@ def _epilog() -> str:
         "  python -m eram check --help",
         "",
         "exit codes of all commands:",
-        f"  {_command_line.FINE}  all is well",
-        f"  {_command_line.FAILED}  something is wrong, or could not be done",
-        f"  {_command_line.MISUSED}  wrong usage or configuration, such as a database without eram",
+        f"  {command_line.FINE}  all is well",
+        f"  {command_line.FAILED}  something is wrong, or could not be done",
+        f"  {command_line.MISUSED}  wrong usage or configuration, such as a database without eram",
     ]
     return "\n".join(lines)
 

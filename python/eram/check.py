@@ -14,9 +14,10 @@ from typing import Any
 import psycopg
 from psycopg.rows import tuple_row
 
-from eram import _command_line, _extension, _installation
-from eram._config import check_dsn
-from eram._installation import Installation
+from eram._programs import command_line
+from eram._runtime.config import check_dsn
+from eram._server import extension, installation
+from eram._server.installation import Installation
 
 MAX_SHOWN_PROBLEMS = 50
 
@@ -129,7 +130,7 @@ class Findings:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = _command_line.CommandParser(
+    parser = command_line.CommandParser(
         "check",
         "Say whether all is well in a database: violated invariants (which reads all jobs),"
         " another version than that of this package, schedules that are overdue or have failed,"
@@ -138,17 +139,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         "It changes nothing. A role needs to be granted read.",
         examples=("--dsn postgresql:///shop", "--json"),
         exit_codes={
-            _command_line.FINE: "all is well",
-            _command_line.FAILED: "something is wrong, which is named; or the database could not"
+            command_line.FINE: "all is well",
+            command_line.FAILED: "something is wrong, which is named; or the database could not"
             " be asked",
-            _command_line.MISUSED: "wrong options, or a database without eram",
+            command_line.MISUSED: "wrong options, or a database without eram",
         },
     )
     parser.add_dsn()
     parser.add_json()
     chosen = parser.parse_args(argv)
-    return _command_line.run(
-        "check", lambda: _check(_command_line.dsn_of(chosen), is_json=chosen.json)
+    return command_line.run(
+        "check", lambda: _check(command_line.dsn_of(chosen), is_json=chosen.json)
     )
 
 
@@ -161,7 +162,7 @@ def check(conn: psycopg.Connection[Any]) -> Findings:
     Raises:
         ConfigError: There is no eram, or not in the search_path.
     """
-    found = _installation.demand(conn)
+    found = installation.demand(conn)
     version = found.version(conn)
     problems = list(_version_problems(found, version))
     with psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
@@ -190,7 +191,7 @@ def check(conn: psycopg.Connection[Any]) -> Findings:
 
 
 def _version_problems(found: Installation, version: str) -> Sequence[Problem]:
-    ours = _extension.version()
+    ours = extension.version()
     details = []
     if version != ours:
         details.append(
@@ -210,19 +211,19 @@ def _check(dsn: str, *, is_json: bool) -> int:
             findings = check(conn)
     except psycopg.errors.InsufficientPrivilege as error:
         print(
-            f"eram check: {_command_line.describe(error)}\n"
+            f"eram check: {command_line.describe(error)}\n"
             "hint: the owner of eram gives the right by: select eram_grant('ROLE', 'read')",
             file=sys.stderr,
         )
-        return _command_line.FAILED
+        return command_line.FAILED
     is_healthy = not findings.problems
     if is_json:
-        _command_line.answer(
-            is_healthy=is_healthy, package_version=_extension.version(), **asdict(findings)
+        command_line.answer(
+            is_healthy=is_healthy, package_version=extension.version(), **asdict(findings)
         )
     else:
         _print(findings)
-    return _command_line.FINE if is_healthy else _command_line.FAILED
+    return command_line.FINE if is_healthy else command_line.FAILED
 
 
 def _print(findings: Findings) -> None:

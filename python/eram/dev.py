@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psycopg
 
-from eram import _extension
-from eram._command_line import FAILED, FINE, MISUSED, CommandParser
+from eram._programs.command_line import FAILED, FINE, MISUSED, CommandParser
+from eram._server import extension
 from eram.embedded import EmbeddedServer, EmbeddedServerError, forget_other_servers
 
 WATCH_SECONDS = 1.0  # how soon it is noticed that someone else has stopped the server
@@ -110,9 +110,9 @@ def _install(conn: psycopg.Connection) -> str:
     row = conn.execute("select extversion from pg_extension where extname = 'eram'").fetchone()
     if row is None:
         conn.execute("create extension eram")
-        return f"eram {_extension.version()}"
-    if row[0] != _extension.version():
-        return f"eram {row[0]} (this is {_extension.version()}: python -m eram upgrade)"
+        return f"eram {extension.version()}"
+    if row[0] != extension.version():
+        return f"eram {row[0]} (this is {extension.version()}: python -m eram upgrade)"
     return f"eram {row[0]}"
 
 

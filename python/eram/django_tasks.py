@@ -28,9 +28,10 @@ except ImportError:
     from django_tasks.exceptions import TaskResultDoesNotExist
     from django_tasks.signals import task_enqueued, task_finished, task_started
 
-from eram import _enqueue, _sessions, _sql
-from eram._decorator import job as as_handler
-from eram._job import Job
+from eram._base import sessions, statements
+from eram._jobs import enqueueing
+from eram._jobs.decorator import job as as_handler
+from eram._jobs.job import Job
 
 # Django's priorities go up to the most urgent one, eram's go down to it.
 MAX_DJANGO_PRIORITY = 100
@@ -65,7 +66,7 @@ class EramBackend(BaseTaskBackend):  # type: ignore[misc]
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Enqueue a task; it exists once the transaction that surrounds this is committed."""
         self.validate_task(task)
-        enqueued = _enqueue.enqueue(
+        enqueued = enqueueing.enqueue(
             connections[self._using],
             run,
             {
@@ -102,7 +103,7 @@ class EramBackend(BaseTaskBackend):  # type: ignore[misc]
         rows: list[tuple[Any, ...]] = []
         if result_id.isdecimal():
             parameters = (result_id, run.path)
-            rows = _sessions.execute(connections[self._using], _sql.DJANGO_TASK, parameters)
+            rows = sessions.execute(connections[self._using], statements.DJANGO_TASK, parameters)
         if not rows:
             raise TaskResultDoesNotExist(result_id)
         args, state, enqueued_at, attempted_at, finished_at, result, errors, worker = rows[0]

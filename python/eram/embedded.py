@@ -20,8 +20,8 @@ from types import TracebackType
 from typing import Literal, Self
 from urllib.parse import quote
 
-from eram._server_process import NO_PID, Guard, is_alive, is_server
-from eram._server_programs import (
+from eram._server.process import NO_PID, Guard, is_alive, is_server
+from eram._server.programs import (
     EmbeddedServerError,
     as_ordinary_user,
     environment,

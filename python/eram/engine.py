@@ -10,20 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, Self, Unpack, overload
 
-from eram import _enqueue
-from eram._config import MAX_QUEUE_LIMIT, check_any_allowed, check_seconds
-from eram._driver import Drivers
-from eram._engine_config import EngineConfig, EngineOptions, read_engine_config
-from eram._engine_run import EngineRun
-from eram._enqueue import Enqueueable, Enqueued
-from eram._handlers import Parameters, Result
-from eram._job import Job
-from eram._local_handlers import LocalHandler, LocalHandlers
-from eram._options import HandlerOptions, JobOptions, check_options
-from eram._spare_connections import SpareConnections
-from eram._stop_signals import StopSignals
-from eram._thread_drivers import ThreadDrivers
-from eram._worker import Worker
+from eram._engine.config import EngineConfig, EngineOptions, read_engine_config
+from eram._engine.local_handlers import LocalHandler, LocalHandlers
+from eram._engine.run import EngineRun
+from eram._engine.spare_connections import SpareConnections
+from eram._engine.stop_signals import StopSignals
+from eram._jobs import enqueueing
+from eram._jobs.enqueueing import Enqueueable, Enqueued
+from eram._jobs.handlers import Parameters, Result
+from eram._jobs.job import Job
+from eram._jobs.options import HandlerOptions, JobOptions, check_options
+from eram._runtime.config import MAX_QUEUE_LIMIT, check_any_allowed, check_seconds
+from eram._runtime.worker import Worker
+from eram._transactions.driver import Drivers
+from eram._transactions.thread_drivers import ThreadDrivers
 
 logger = logging.getLogger(__name__)
 
@@ -267,14 +267,14 @@ class Engine:
         if isinstance(handler, str):
             # The server may not know yet what it declares.
             handler = self._local.find(handler) or handler
-        document = _enqueue.encode_job(handler, args, options)
+        document = enqueueing.encode_job(handler, args, options)
         if self._thread_drivers is not None:
             return self._thread_drivers.enqueue(session, document)
         if session is not None:
-            return _enqueue.send(session, document)[0]
+            return enqueueing.send(session, document)[0]
         if self._spare is None:
             self._spare = SpareConnections(self._config.dsn, "eram enqueue")
-        return self._spare.use(lambda conn: _enqueue.send(conn, document)[0])
+        return self._spare.use(lambda conn: enqueueing.send(conn, document)[0])
 
     def _queues(self, concurrency: int | None) -> Mapping[str, int]:
         if concurrency is None:

@@ -11,15 +11,16 @@ from collections.abc import Sequence
 import psycopg
 from psycopg import sql
 
-from eram import _command_line, _extension, _installation
-from eram._config import check_dsn
+from eram._programs import command_line
+from eram._runtime.config import check_dsn
+from eram._server import extension, installation
 
 _SCHEMA_EXISTS = "select from pg_namespace where nspname = %s"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = _command_line.CommandParser(
+    parser = command_line.CommandParser(
         "install",
         "Install eram where the server's files are out of reach, such as on a managed server:"
         " the objects of CREATE EXTENSION eram, made by plain SQL in one transaction."
@@ -31,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             "--print > eram.plain.sql",
         ),
         exit_codes={
-            _command_line.FINE: "it is installed",
-            _command_line.FAILED: "it is not, and nothing was changed",
-            _command_line.MISUSED: "wrong options",
+            command_line.FINE: "it is installed",
+            command_line.FAILED: "it is not, and nothing was changed",
+            command_line.MISUSED: "wrong options",
         },
     )
     parser.add_dsn()
@@ -44,11 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(argv)
 
     if chosen.print:
-        sys.stdout.write(_extension.plain_script())
-        return _command_line.FINE
-    return _command_line.run(
+        sys.stdout.write(extension.plain_script())
+        return command_line.FINE
+    return command_line.run(
         "install",
-        lambda: _install(_command_line.dsn_of(chosen), chosen.schema, is_json=chosen.json),
+        lambda: _install(command_line.dsn_of(chosen), chosen.schema, is_json=chosen.json),
     )
 
 
@@ -66,7 +67,7 @@ def install(conn: psycopg.Connection, *, schema: str | None = None) -> str:
     """
     with conn.transaction():
         # Wherever it is: two sets of functions in one search_path would be a riddle.
-        found = _installation.find(conn)
+        found = installation.find(conn)
         if found is not None:
             raise psycopg.errors.DuplicateObject(
                 f"eram is already in this database: in schema {found.schema}, {found.way}"
@@ -77,7 +78,7 @@ def install(conn: psycopg.Connection, *, schema: str | None = None) -> str:
             if conn.execute(_SCHEMA_EXISTS, [schema]).fetchone() is None:
                 conn.execute(sql.SQL("create schema {}").format(name))
             conn.execute(sql.SQL("set local search_path to {}").format(name))
-        conn.execute(_extension.plain_body().encode())
+        conn.execute(extension.plain_body().encode())
         row = conn.execute("select current_schema()").fetchone()
     return str(row[0]) if row else ""
 
@@ -89,14 +90,14 @@ def _install(dsn: str, schema: str | None, *, is_json: bool) -> int:
             conn.add_notice_handler(_show_notice)
             where = install(conn, schema=schema)
     except psycopg.Error as error:
-        print(f"eram was not installed: {_command_line.describe(error)}", file=sys.stderr)
-        return _command_line.FAILED
-    version = _extension.version()
+        print(f"eram was not installed: {command_line.describe(error)}", file=sys.stderr)
+        return command_line.FAILED
+    version = extension.version()
     if is_json:
-        _command_line.answer(version=version, schema=where, is_extension=False)
+        command_line.answer(version=version, schema=where, is_extension=False)
     else:
         print(f'eram {version} is installed in schema "{where}"')
-    return _command_line.FINE
+    return command_line.FINE
 
 
 def _show_notice(notice: psycopg.errors.Diagnostic) -> None:

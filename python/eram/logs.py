@@ -19,7 +19,7 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from eram._current import current_job
+from eram._jobs.current import current_job
 
 TEXT_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s%(job_note)s"
 # Where several processes write into one log.

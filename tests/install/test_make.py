@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from eram import _extension
+from eram._server import extension
 from eram.embedded import find_binaries
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = f"eram--{_extension.version()}.sql"
+SCRIPT = f"eram--{extension.version()}.sql"
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 
@@ -60,8 +60,8 @@ def test_build_makes_what_the_package_makes(make: Make, tmp_path: Path):
     done = make("build")
     assert done.returncode == 0, done.stderr
     build = tmp_path / "tree" / "build"
-    assert (build / SCRIPT).read_text() == _extension.install_script()
-    assert (build / "eram.plain.sql").read_text() == _extension.plain_script()
+    assert (build / SCRIPT).read_text() == extension.install_script()
+    assert (build / "eram.plain.sql").read_text() == extension.plain_script()
 
 
 def test_help_is_what_make_does_by_itself(make: Make):
@@ -75,12 +75,12 @@ def test_install_without_pgxs_copies(make: Make, pg_config, tmp_path: Path):
     destination = tmp_path / "root"
     done = make("install", server, f"DESTDIR={destination}")
     assert done.returncode == 0, done.stderr
-    extension = destination / "share" / "postgresql" / "extension"
-    assert (extension / "eram.control").read_text() == _extension.control()
-    assert (extension / SCRIPT).read_text() == _extension.install_script()
+    target = destination / "share" / "postgresql" / "extension"
+    assert (target / "eram.control").read_text() == extension.control()
+    assert (target / SCRIPT).read_text() == extension.install_script()
 
     assert make("uninstall", server, f"DESTDIR={destination}").returncode == 0
-    assert [*extension.iterdir()] == []
+    assert [*target.iterdir()] == []
 
 
 def test_install_with_pgxs_leaves_it_to_pgxs(make: Make, pg_config, tmp_path: Path):
@@ -101,7 +101,7 @@ def test_install_into_a_real_server(make: Make, tmp_path: Path):
     done = make("install", f"PG_CONFIG={pg_config}", f"DESTDIR={destination}")
     assert done.returncode == 0, done.stderr
     (script,) = destination.rglob(SCRIPT)
-    assert script.read_text() == _extension.install_script()
+    assert script.read_text() == extension.install_script()
     assert script.with_name("eram.control").exists()
 
 

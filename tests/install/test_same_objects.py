@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 
 from catalog import difference, fingerprint
-from eram import _extension
+from eram._server import extension
 from eram.install import install, main
 
 CreateDatabase = Callable[[], str]
@@ -35,7 +35,7 @@ def by_command(dsn: str, schema: str) -> None:
 def by_file(bin_dir: Path, tmp_path: Path) -> Callable[[str, str], None]:
     def install_file(dsn: str, schema: str) -> None:
         script = tmp_path / "eram.plain.sql"
-        script.write_text(_extension.plain_script(), encoding="utf-8")
+        script.write_text(extension.plain_script(), encoding="utf-8")
         name = sql.Identifier(schema)
         with psycopg.connect(dsn) as conn:
             conn.execute(sql.SQL("create schema if not exists {}").format(name))
@@ -159,7 +159,7 @@ def test_the_owner_of_a_database_can_install_it(bare_dsn: str, way):
         way(dsn, "jobs")
         with psycopg.connect(dsn) as conn:
             conn.execute("set search_path to jobs")
-            assert conn.execute("select eram_version()").fetchone() == (_extension.version(),)
+            assert conn.execute("select eram_version()").fetchone() == (extension.version(),)
             foreign = conn.execute(
                 "select relname from pg_class"
                 " where relnamespace = 'jobs'::regnamespace and relowner <> current_user::regrole"

@@ -12,11 +12,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from eram import _extension
+from eram._server import extension
 from eram.install import main as install
 from eram.upgrade import main
 
-VERSION = _extension.version()
+VERSION = extension.version()
 # Servers share their folders with those of other runs of the tests.
 OUR_VERSION = f"99.0.{os.getpid()}"
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +46,7 @@ def release(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], 
         shutil.copytree(ROOT / "extension", sources, dirs_exist_ok=True)
         control = (ROOT / "eram.control").read_text().replace(f"'{VERSION}'", f"'{version}'")
         (sources / "eram.control").write_text(control)
-        monkeypatch.setattr(_extension, "_sql_directory", lambda: sources)
+        monkeypatch.setattr(extension, "_sql_directory", lambda: sources)
         (sources / "upgrades").mkdir(exist_ok=True)
         return sources / "upgrades"
 

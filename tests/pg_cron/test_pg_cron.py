@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from eram._server_programs import share_directory
+from eram._server.programs import share_directory
 from eram.embedded import EmbeddedServer
 
 OWNER = "app"

@@ -22,7 +22,7 @@ from pytest_postgresql.janitor import DatabaseJanitor
 from wait_helpers import Wait, WatchedEar, wait_on_a_connection, wait_on_an_async_connection
 
 import eram
-from eram import _watch
+from eram._jobs import watch
 
 FOLDER = Path(__file__).parent
 StartWorker = Callable[..., eram.Worker]
@@ -192,7 +192,7 @@ def announcing(conn: psycopg.Connection) -> None:
 def only_hearing(announcing: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits without listening, or does not hear, waits in vain."""
     for name in ("NET_SECONDS", "SHORTEST_POLL_SECONDS"):
-        monkeypatch.setattr(_watch, name, 1000.0)
+        monkeypatch.setattr(watch, name, 1000.0)
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def ears(monkeypatch: pytest.MonkeyPatch) -> list[WatchedEar]:
         made.append(WatchedEar(*args))
         return made[-1]
 
-    monkeypatch.setattr(_watch, "Ear", make)
+    monkeypatch.setattr(watch, "Ear", make)
     return made
 
 

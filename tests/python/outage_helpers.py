@@ -13,7 +13,7 @@ import sample_jobs
 from helpers import PATIENCE, eventually, job_of, value
 
 import eram
-from eram import _outage
+from eram._base import outage as outage_module
 
 QUEUES = {"default": 2, "flow": 2, "money": 2, "held": 1}
 ALLOW = ["outage_jobs"]
@@ -76,7 +76,7 @@ class Watch:
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, logger="eram")
         # The last call says what is kept.
-        caplog.set_level(logging.DEBUG, logger=_outage.__name__)
+        caplog.set_level(logging.DEBUG, logger=outage_module.__name__)
         self._caplog = caplog
 
     def lines(self, level: int, text: str) -> list[str]:

@@ -72,8 +72,8 @@ def test_error_is_recorded_with_its_place(conn, start_worker):
     (error,) = wait_for_state(conn, answer.id, "retryable")["errors"]
     assert error["type"] == "ValueError"
     assert "in end_by\n" in error["traceback"]
-    assert "_executor.py" not in error["traceback"]
-    assert "_event_loop.py" not in error["traceback"]
+    assert "_runtime/execution.py" not in error["traceback"]
+    assert "_runtime/event_loop.py" not in error["traceback"]
 
 
 def test_handler_is_still_the_function():
@@ -129,7 +129,7 @@ def test_handler_that_blocks_the_loop_is_told_of_by_its_place(conn, start_worker
     (error,) = wait_for_state(conn, answer.id, "discarded")["errors"]
     assert error["error"] == "timed out after 0.3 s"
     assert error["traceback"].index("in block_loop\n") < error["traceback"].index("in hold_on\n")
-    for above in ("_event_loop.py", "base_events.py", "_bootstrap"):
+    for above in ("_runtime/event_loop.py", "base_events.py", "_bootstrap"):
         assert above not in error["traceback"]
     sample_jobs.gates["a"].set()
     after = async_jobs.end_by.enqueue(conn, what="result")
@@ -147,10 +147,10 @@ def test_cancelled_job_is_cancelled_where_it_awaits(conn, start_worker, caplog):
 
 
 def test_job_cancelled_before_its_coroutine_begins_does_not_begin():
-    from eram._event_loop import EventLoop
-    from eram._executor import Executor
-    from eram._finding import Handlers
-    from eram._outcome import Released
+    from eram._jobs.finding import Handlers
+    from eram._jobs.outcome import Released
+    from eram._runtime.event_loop import EventLoop
+    from eram._runtime.execution import Executor
 
     job = eram.Job((1, 1, "sample_jobs:x", b"\1{}", b"\1{}", [], "q", 0, 1, 1, 0, 0, 0, None))
     job.mark_cancelled()

@@ -13,7 +13,7 @@ import sample_jobs
 from helpers import CAN_LOOK, PATIENCE, eventually, value, wait_for_state
 
 import eram
-from eram._event_loop import EventLoop
+from eram._runtime.event_loop import EventLoop
 
 COMPLETED = "select count(*) from eram_jobs where state = 'completed'"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 import eram
-from eram._finding import Handlers
-from eram._notifier import Notifier
-from eram._outage import Outage
-from eram._queue import QueueRunner
+from eram._base.outage import Outage
+from eram._jobs.finding import Handlers
+from eram._runtime.notifier import Notifier
+from eram._runtime.queue import QueueRunner
 
 
 class Registered:

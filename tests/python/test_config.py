@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import eram
-from eram._worker_arguments import read_config
+from eram._programs.worker_arguments import read_config
 
 
 def write(tmp_path, text):

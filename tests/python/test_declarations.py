@@ -14,9 +14,9 @@ import sample_jobs
 from helpers import PATIENCE, eventually, wait_for_state
 
 import eram
-from eram import _declarations
-from eram._declarations import Declarations
-from eram._finding import Handlers
+from eram._jobs.finding import Handlers
+from eram._runtime import declarations as declarations_module
+from eram._runtime.declarations import Declarations
 
 HEADER = "import eram\n"
 PING = "@eram.job({options})\ndef {name}(job): pass\n"
@@ -173,13 +173,13 @@ def test_reload_declares_anew(conn, write, monkeypatch):
 def test_nothing_new_is_nothing_sent(conn, write, monkeypatch):
     write("shop", a="", b="priority=1")
     calls = []
-    register = _declarations._register
+    register = declarations_module._register
 
     def note(conn, new):
         calls.append([each["handler"] for each in new])
         register(conn, new)
 
-    monkeypatch.setattr(_declarations, "_register", note)
+    monkeypatch.setattr(declarations_module, "_register", note)
     declarations = send(conn, "shop")
     declarations.send(conn)
     assert calls == [["shop:a", "shop:b"]]
@@ -210,13 +210,13 @@ def test_refused_declaration_is_found_by_halves(conn, write, monkeypatch, caplog
     options = {f"h{number:03}": "" for number in range(100)}
     write("shop", **{**options, "h037": "priority=99", "h081": "max_attempts=-1"})
     calls = []
-    register = _declarations._register
+    register = declarations_module._register
 
     def note(conn, new):
         calls.append(len(new))
         register(conn, new)
 
-    monkeypatch.setattr(_declarations, "_register", note)
+    monkeypatch.setattr(declarations_module, "_register", note)
     declarations = send(conn, "shop")
     send_until(declarations, conn, lambda: len(handlers(conn)) == 98)
     send_until(declarations, conn, lambda: caplog.text.count("is refused") == 2)
@@ -228,15 +228,15 @@ def test_refused_declaration_is_found_by_halves(conn, write, monkeypatch, caplog
 
 def test_turn_ends_after_a_moment(conn, write, monkeypatch):
     write("shop", a="", b="priority=99", c="")
-    monkeypatch.setattr(_declarations, "TURN_SECONDS", -1)
+    monkeypatch.setattr(declarations_module, "TURN_SECONDS", -1)
     calls = []
-    register = _declarations._register
+    register = declarations_module._register
 
     def note(conn, new):
         calls.append([each["handler"][-1] for each in new])
         register(conn, new)
 
-    monkeypatch.setattr(_declarations, "_register", note)
+    monkeypatch.setattr(declarations_module, "_register", note)
     declarations = send(conn, "shop")
     for _ in range(6):
         declarations.send(conn)
@@ -328,7 +328,7 @@ def test_many_at_once_do_not_lock_each_other_out(dsn, conn, write):
             with psycopg.connect(dsn, autocommit=True) as mine:
                 for _ in range(5):
                     with contextlib.suppress(psycopg.errors.LockNotAvailable):
-                        _declarations._register(mine, new)
+                        declarations_module._register(mine, new)
         except psycopg.Error as error:
             errors.append(error)
 

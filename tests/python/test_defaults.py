@@ -10,7 +10,7 @@ import pytest
 from helpers import job_of, value
 
 import eram
-from eram._enqueue import _document
+from eram._jobs.enqueueing import _document
 
 
 def make_handler(**options):

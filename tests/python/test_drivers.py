@@ -10,7 +10,7 @@ import sample_jobs
 from helpers import eventually, job_of, wait_for_state
 
 import eram
-from eram._driver import Drivers
+from eram._transactions.driver import Drivers
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import pytest
 import sample_jobs
 
 import eram
-from eram._engine_config import KEYS, EngineOptions
-from eram._worker_arguments import read_config
+from eram._engine.config import KEYS, EngineOptions
+from eram._programs.worker_arguments import read_config
 
 MAIN = sys.modules["__main__"]
 

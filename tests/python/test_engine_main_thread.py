@@ -14,8 +14,8 @@ import sample_jobs
 from helpers import PATIENCE, eventually, job_of, value, wait_for_state
 
 import eram
-from eram import _engine_run
-from eram._program import SAME_SIGNAL_SECONDS
+from eram._engine import run
+from eram._programs.program import SAME_SIGNAL_SECONDS
 
 SECRET = contextvars.ContextVar("SECRET", default="none")
 
@@ -229,7 +229,7 @@ def test_handler_that_is_made_while_it_runs(conn, make_engine, running):
 
 
 def test_one_complaint_if_nobody_runs_it(conn, make_engine, monkeypatch, caplog):
-    monkeypatch.setattr(_engine_run, "RUN_SECONDS", 0.01)
+    monkeypatch.setattr(run, "RUN_SECONDS", 0.01)
     engine = make_engine()
     engine.job(name="one")(lambda job: None)
     engine.job(name="two")(lambda job: None)

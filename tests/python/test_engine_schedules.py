@@ -8,7 +8,7 @@ import sample_jobs
 from helpers import eventually, schedule_of, value, wait_for_state
 
 import eram
-from eram import _schedule_registration
+from eram._engine import schedule_registration
 
 DAILY = {"name": "daily", "schedule": "@daily", "handler": "sample_jobs:nothing"}
 HOURLY = {"name": "hourly", "schedule": "@hourly", "handler": "sample_jobs:nothing"}
@@ -104,7 +104,7 @@ def test_role_without_the_right_is_told_which_it_needs(conn, dsn, make_engine):
 
 
 def test_what_someone_has_locked_is_declared_later(conn, connect, make_engine, monkeypatch, caplog):
-    monkeypatch.setattr(_schedule_registration, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(schedule_registration, "RETRY_SECONDS", 0.05)
     restart(make_engine, cron=[DAILY])
     rival = connect(autocommit=False)
     rival.execute("select from eram_schedules where name = 'daily' for update")

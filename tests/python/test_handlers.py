@@ -9,7 +9,7 @@ import pytest
 import sample_jobs
 
 import eram
-from eram._finding import Handlers
+from eram._jobs.finding import Handlers
 
 
 def test_handler_is_still_the_function():

@@ -12,8 +12,9 @@ import timed_jobs
 from helpers import PATIENCE, eventually, job_of, wait_for_state
 
 import eram
-from eram import _listeners, _notifier
-from eram._notifier import Notifier
+from eram._jobs import listeners
+from eram._runtime import notifier as notifier_module
+from eram._runtime.notifier import Notifier
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def heard():
     yield listen
     for end in ends:
         end()
-    assert _listeners._successes == _listeners._failures == []
+    assert listeners._successes == listeners._failures == []
 
 
 def run_all(conn, *handlers):
@@ -261,7 +262,7 @@ def test_without_listeners_there_is_no_thread(conn, start_worker):
 
 
 def test_long_backlog_is_said(monkeypatch, caplog):
-    monkeypatch.setattr(_notifier, "LONG_BACKLOG", 2)
+    monkeypatch.setattr(notifier_module, "LONG_BACKLOG", 2)
     gate = threading.Event()
     end = eram.on_failure(None, lambda job, outcome: gate.wait(PATIENCE))
     notifier = Notifier()

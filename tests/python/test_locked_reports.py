@@ -12,11 +12,11 @@ import timed_jobs
 from helpers import PATIENCE, eventually, job_of, value, wait_for_state
 
 import eram
-from eram import _aside
-from eram._aside import Aside
-from eram._notifier import Notifier
-from eram._outcome import Cancelled, Completed, Discarded, Failed, Released, Snoozed
-from eram._report import Reporter
+from eram._jobs.outcome import Cancelled, Completed, Discarded, Failed, Released, Snoozed
+from eram._runtime import aside as aside_module
+from eram._runtime.aside import Aside
+from eram._runtime.notifier import Notifier
+from eram._runtime.reporter import Reporter
 
 ENDS = {
     "return": "completed",
@@ -218,7 +218,7 @@ def test_answer_that_got_lost_is_no_lost_job(conn, connect, claim, caplog):
 
 def test_pauses_grow_only_while_nothing_is_taken(monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr(_aside.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(aside_module.time, "monotonic", lambda: clock[0])
     aside = Aside()
     outcomes = [Completed(make_job(number), None) for number in range(4)]
     aside.put(outcomes)

@@ -16,8 +16,9 @@ import pytest
 import sample_jobs
 from helpers import wait_for_state
 
-from eram import _current, logs
-from eram._job import Job
+from eram import logs
+from eram._jobs import current
+from eram._jobs.job import Job
 
 ROW = (12, 3, "app.jobs:send", b"\1{}", b"\1{}", [], "mail", 0, 2, 20, 0, 0, 0, None)
 OF_JOB = {"job_id": 12, "run": 3, "attempt": 2, "handler": "app.jobs:send", "queue": "mail"}
@@ -29,7 +30,7 @@ def in_job():
 
     def call(function, *args, **options):
         context = contextvars.copy_context()
-        context.run(_current.running.set, Job(ROW))
+        context.run(current.running.set, Job(ROW))
         return context.run(function, *args, **options)
 
     return call

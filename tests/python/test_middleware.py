@@ -8,7 +8,7 @@ import sample_jobs
 from helpers import wait_for_state
 
 import eram
-from eram._middleware import load_middleware
+from eram._jobs.middleware import load_middleware
 
 
 @pytest.fixture

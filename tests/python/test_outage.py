@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from helpers import PATIENCE, eventually
 
-from eram import _outage
-from eram._outage import Complaint, Outage, is_outage
+from eram._base import outage as outage_module
+from eram._base.outage import Complaint, Outage, is_outage
 
 REFUSED = psycopg.OperationalError("connection refused\nand more")
 STARTING = psycopg.errors.CannotConnectNow("the database system is starting up")
@@ -20,7 +20,7 @@ STARTING = psycopg.errors.CannotConnectNow("the database system is starting up")
 @pytest.fixture
 def said(caplog):
     """The lines of the log, from level INFO."""
-    caplog.set_level(logging.INFO, logger=_outage.__name__)
+    caplog.set_level(logging.INFO, logger=outage_module.__name__)
     return lambda: [record.getMessage() for record in caplog.records]
 
 
@@ -75,7 +75,7 @@ def test_part_that_needs_no_database_any_more_holds_nothing_up(said):
 
 
 def test_long_outage_is_said_again(said, monkeypatch):
-    monkeypatch.setattr(_outage, "REMINDER_SECONDS", 0.0)
+    monkeypatch.setattr(outage_module, "REMINDER_SECONDS", 0.0)
     outage = Outage()
     one, other = outage.part("one"), outage.part("other")
     one.lost(REFUSED)
@@ -91,14 +91,14 @@ def test_relapse_is_said_only_when_it_lasts(said, monkeypatch):
         part.lost(REFUSED)
         part.back()
     assert len(said()) == 2
-    monkeypatch.setattr(_outage, "SHORT_RELAPSE_SECONDS", 0.0)
+    monkeypatch.setattr(outage_module, "SHORT_RELAPSE_SECONDS", 0.0)
     part.lost(REFUSED)
     part.back()
     assert len(said()) == 4
 
 
 def test_outage_after_a_quiet_time_is_a_new_one(said, monkeypatch):
-    monkeypatch.setattr(_outage, "RELAPSE_SECONDS", 0.0)
+    monkeypatch.setattr(outage_module, "RELAPSE_SECONDS", 0.0)
     part = Outage().part("one")
     for _ in range(3):
         part.lost(REFUSED)

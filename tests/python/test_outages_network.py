@@ -13,7 +13,7 @@ from outage_helpers import ALLOW, LOST, Watch, outage_under_work
 from proxy import Firewall
 
 import eram
-from eram import _connection
+from eram._base import connection as connection_module
 
 SILENCE = "no answer for"
 
@@ -21,9 +21,9 @@ SILENCE = "no answer for"
 @pytest.fixture
 def impatient(monkeypatch):
     """What gets no answer is given up soon."""
-    monkeypatch.setitem(_connection.NETWORK_OPTIONS, "connect_timeout", 2)
-    monkeypatch.setattr(_connection, "CALL_SECONDS", 1.0)
-    monkeypatch.setattr(_connection, "STATEMENT_SECONDS", 1.0)
+    monkeypatch.setitem(connection_module.NETWORK_OPTIONS, "connect_timeout", 2)
+    monkeypatch.setattr(connection_module, "CALL_SECONDS", 1.0)
+    monkeypatch.setattr(connection_module, "STATEMENT_SECONDS", 1.0)
 
 
 @pytest.fixture
@@ -90,7 +90,9 @@ def test_worker_that_a_firewall_cut_off_for_long_is_taken_for_dead(
 
 @pytest.mark.usefixtures("impatient")
 def test_call_that_gets_no_answer_is_given_up(dsn, conn, firewall):
-    session = _connection.open_session(firewall.dsn(dsn), "test", patience=_connection.call_seconds)
+    session = connection_module.open_session(
+        firewall.dsn(dsn), "test", patience=connection_module.call_seconds
+    )
     firewall.drop(is_noticed=False)
     with pytest.raises(psycopg.OperationalError, match=SILENCE):
         session.conn.execute("select 1")
@@ -100,7 +102,7 @@ def test_call_that_gets_no_answer_is_given_up(dsn, conn, firewall):
 @pytest.mark.usefixtures("impatient")
 def test_call_that_may_take_for_ever_does(dsn, conn):
     """The session of a handler: what it does there is its own business."""
-    session = _connection.open_session(dsn, "test")
+    session = connection_module.open_session(dsn, "test")
     assert session.conn.execute("select pg_sleep(2)").fetchone() == ("",)
     session.conn.close()
 

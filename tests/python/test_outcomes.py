@@ -9,10 +9,10 @@ import pytest
 import sample_jobs
 
 import eram
-from eram._event_loop import EventLoop
-from eram._executor import Executor
-from eram._finding import Handlers
-from eram._outcome import Cancelled, Completed, Discarded, Failed, Snoozed
+from eram._jobs.finding import Handlers
+from eram._jobs.outcome import Cancelled, Completed, Discarded, Failed, Snoozed
+from eram._runtime.event_loop import EventLoop
+from eram._runtime.execution import Executor
 
 NOON = 86_400_000_000 // 2  # of the first of January 2000, in microseconds
 
@@ -120,7 +120,7 @@ def test_what_is_raised_fails_the_job():
     assert outcome.error == "ValueError: bad address"
     assert outcome.detail["type"] == "ValueError"
     assert "sample_jobs.py" in outcome.detail["traceback"]
-    assert "_executor.py" not in outcome.detail["traceback"]
+    assert "_runtime/execution.py" not in outcome.detail["traceback"]
 
 
 def test_system_exit_fails_the_job():

@@ -16,7 +16,7 @@ import sample_jobs
 from helpers import eventually, value, wait_for_state
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from eram._program import SAME_SIGNAL_SECONDS
+from eram._programs.program import SAME_SIGNAL_SECONDS
 
 LIVING = "select name, id from eram_workers where ended_at is null order by name"
 

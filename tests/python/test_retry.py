@@ -10,7 +10,7 @@ from helpers import wait_for_state
 from test_outcomes import EXECUTOR, make_job
 
 import eram
-from eram._outcome import Failed
+from eram._jobs.outcome import Failed
 
 
 def run(value):

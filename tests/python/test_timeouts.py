@@ -13,13 +13,13 @@ import timed_jobs
 from helpers import CAN_LOOK, PATIENCE, eventually, job_of, wait_for_state
 
 import eram
-from eram._deadlines import MAX_STALE_ENTRIES, Deadlines
-from eram._event_loop import EventLoop
-from eram._executor import Executor
-from eram._finding import Handlers
-from eram._outage import Outage
-from eram._outcome import Cancelled, Completed, Failed, Released, Settled
-from eram._transaction import TransactionRunner
+from eram._base.outage import Outage
+from eram._jobs.finding import Handlers
+from eram._jobs.outcome import Cancelled, Completed, Failed, Released, Settled
+from eram._runtime.deadlines import MAX_STALE_ENTRIES, Deadlines
+from eram._runtime.event_loop import EventLoop
+from eram._runtime.execution import Executor
+from eram._transactions.runner import TransactionRunner
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_attempt_is_failed_at_its_deadline_while_its_thread_goes_on(conn, start_
         # Where the thread is, from the handler on.
         assert "in stay\n" in error["traceback"]
         assert "gates[name].wait" in error["traceback"]
-    assert "_executor.py" not in error["traceback"]
+    assert "_runtime/execution.py" not in error["traceback"]
     assert "_bootstrap" not in error["traceback"]
 
     # Its slot stays taken.

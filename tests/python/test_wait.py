@@ -15,7 +15,7 @@ from helpers import PATIENCE, eventually, value
 from wait_helpers import CANCEL, claim, complete, end_later, enqueue, listens
 
 import eram
-from eram import _watch
+from eram._jobs import watch
 
 ENDS = {
     "completes": (
@@ -146,7 +146,7 @@ def test_a_job_that_goes_to_another_queue_is_heard_of_there(
     dsn, conn, wait, aside, announcing, ears, monkeypatch
 ):
     conn.execute("select eram_set_queue('other', is_announcing => true)")
-    monkeypatch.setattr(_watch, "NET_SECONDS", 0.1)
+    monkeypatch.setattr(watch, "NET_SECONDS", 0.1)
     job_id = enqueue(conn, delay=3600)
     waiting = aside.submit(wait, dsn, job_id)
     eventually(lambda: listens(ears))
@@ -159,7 +159,7 @@ def test_a_job_that_goes_to_another_queue_is_heard_of_there(
     other = value(conn, "select channel from eram_outcome(%s)", job_id)
     eventually(lambda: ears[-1].channel == other)
     # From the next look on only what is announced there can end the wait.
-    monkeypatch.setattr(_watch, "NET_SECONDS", 1000.0)
+    monkeypatch.setattr(watch, "NET_SECONDS", 1000.0)
     drains = ears[-1].drains
     time.sleep(0.3)
     eventually(lambda: ears[-1].drains > drains)

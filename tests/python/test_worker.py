@@ -12,7 +12,7 @@ import sample_jobs
 from helpers import PATIENCE, eventually, job_of, wait_for_state
 
 import eram
-from eram import _executor
+from eram._runtime import execution
 
 
 def run_one(conn, handler, **args):
@@ -257,7 +257,7 @@ def test_not_even_an_error_of_eram_ends_the_thread(conn, start_worker, monkeypat
 
     start_worker(queues={"default": 1})
     with monkeypatch.context() as patch:
-        patch.setattr(_executor.Executor, "execute", execute)
+        patch.setattr(execution.Executor, "execute", execute)
         job = run_one(conn, sample_jobs.nothing.options(max_attempts=1))
     assert job["errors"][0]["error"] == "SystemExit: a mistake"
     assert f"job {job['id']} could not be run" in caplog.text

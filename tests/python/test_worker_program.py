@@ -11,7 +11,7 @@ import sample_jobs
 from helpers import eventually, job_of, wait_for_state
 
 import eram
-from eram._program import SAME_SIGNAL_SECONDS
+from eram._programs.program import SAME_SIGNAL_SECONDS
 
 RESCUED_WITHIN_SECONDS = 5
 

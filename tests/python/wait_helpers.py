@@ -11,7 +11,7 @@ import psycopg
 from helpers import PATIENCE, eventually, value
 
 import eram
-from eram._ear import Ear
+from eram._jobs.ear import Ear
 
 CANCEL = "select eram_cancel_job(%s, %s)"
 NAME = "waiter"  # the application_name of sessions that wait

@@ -86,7 +86,7 @@ def test_what_views_there_are_can_be_read_by_those_who_look(place):
 
 
 def test_a_worker_may_call_all_that_the_python_worker_calls(granted):
-    source = (Path(eram.__file__).parent / "_sql.py").read_text(encoding="utf-8")
+    source = (Path(eram.__file__).parent / "_base/statements.py").read_text(encoding="utf-8")
     called = set(re.findall(r"\beram_\w+(?=\()", source))
     assert len(called) > 15
     # Who is no owner is handed no command, and who enqueues or waits is granted that.

@@ -11,10 +11,10 @@ import django
 from django.conf import settings
 from django.db import connections, reset_queries, transaction
 
-from eram import _enqueue
-from eram._enqueue import Enqueued
-from eram._job import Job
-from eram._suggest import nearest
+from eram._base.suggest import nearest
+from eram._jobs import enqueueing
+from eram._jobs.enqueueing import Enqueued
+from eram._jobs.job import Job
 from eram.drivers._conninfo import conninfo
 from eram.errors import ConfigError
 
@@ -66,7 +66,7 @@ class DjangoDriver:
     def enqueue(self, session: Any | None, document: str) -> Enqueued:
         """Enqueue over a connection, or over this thread's: in its `atomic` block if it has one."""
         conn = connections[self._alias] if session is None else session
-        return _enqueue.send(conn, document)[0]
+        return enqueueing.send(conn, document)[0]
 
     def close(self) -> None:
         """Close the connections of this thread, if nobody uses them."""

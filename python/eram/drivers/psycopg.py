@@ -9,10 +9,10 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 
-from eram import _enqueue
-from eram._async_connection import open_async_connection
-from eram._connection import open_session
-from eram._enqueue import Enqueued
+from eram._base.async_connection import open_async_connection
+from eram._base.connection import open_session
+from eram._jobs import enqueueing
+from eram._jobs.enqueueing import Enqueued
 from eram.errors import ConfigError
 
 Result = TypeVar("Result")
@@ -61,7 +61,7 @@ class PsycopgDriver:
         """Enqueue in a connection's transaction, or in one of its own."""
         if session is None:
             session = self._own = self._opened(self._own)
-        return _enqueue.send(session, document)[0]
+        return enqueueing.send(session, document)[0]
 
     def close(self) -> None:
         """Close the connections, wherever they were opened."""

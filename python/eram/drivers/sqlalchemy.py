@@ -11,9 +11,9 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from eram import _enqueue
-from eram._connection import NETWORK_OPTIONS
-from eram._enqueue import Enqueued
+from eram._base.connection import NETWORK_OPTIONS
+from eram._jobs import enqueueing
+from eram._jobs.enqueueing import Enqueued
 from eram.drivers._conninfo import conninfo
 from eram.errors import ConfigError, HandlerTransactionError
 
@@ -88,9 +88,9 @@ class _Driver:
     def enqueue(self, session: Any | None, document: str) -> Enqueued:
         """Enqueue in a session's transaction, or in one of its own."""
         if session is not None:
-            return _enqueue.send(session, document)[0]
+            return enqueueing.send(session, document)[0]
         with psycopg.connect(self.postgresql_url, autocommit=True) as conn:
-            return _enqueue.send(conn, document)[0]
+            return enqueueing.send(conn, document)[0]
 
 
 class SyncDriver(_Driver):

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from eram._job import Job
-from eram._outcome import Cancelled, Completed, Discarded, Failed, Outcome, Snoozed
+from eram._jobs.job import Job
+from eram._jobs.outcome import Cancelled, Completed, Discarded, Failed, Outcome, Snoozed
 from eram.engine import Engine
 from eram.errors import EramError
 from eram.testing import _sql

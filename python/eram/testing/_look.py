@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias, TypedDict, Unpack
 
-from eram import _json
-from eram._handlers import ConfiguredHandler, Handler
-from eram._options import check_options, encode_options, strings
-from eram._suggest import nearest
+from eram._base import json_text
+from eram._base.suggest import nearest
+from eram._jobs.handlers import ConfiguredHandler, Handler
+from eram._jobs.options import check_options, encode_options, strings
 from eram.testing import _sql
 from eram.testing._session import session_of
 
@@ -202,7 +202,7 @@ class _Look:
         return "\n".join(lines)
 
     def _compare(self, *, committed: bool) -> list[tuple[FoundJob, list[str]]]:
-        criteria = _json.encode(self._wanted, "what the job must be like")
+        criteria = json_text.encode(self._wanted, "what the job must be like")
         rows = self._session.execute(_sql.COMPARE_JOBS, criteria, not committed)
         return [(_found(json.loads(job)), json.loads(unmet)) for job, unmet in rows]
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Unpack
 
-from eram import _json
-from eram._finding import Handlers
-from eram._handlers import ConfiguredHandler, Handler
-from eram._job import Job
-from eram._options import HandlerOptions, add_options, check_options
-from eram._outcome import Failed
+from eram._base import json_text
+from eram._jobs.finding import Handlers
+from eram._jobs.handlers import ConfiguredHandler, Handler
+from eram._jobs.job import Job
+from eram._jobs.options import HandlerOptions, add_options, check_options
+from eram._jobs.outcome import Failed
 from eram.engine import Engine
 from eram.testing._run import (
     InlineRunner,
@@ -76,8 +76,8 @@ def perform(
             next(_ids),
             attempt,
             path,
-            as_fetched(_json.encode(dict(args or {}), "the job's args")),
-            as_fetched(_json.encode(given.get("meta", {}), "the job's meta")),
+            as_fetched(json_text.encode(dict(args or {}), "the job's args")),
+            as_fetched(json_text.encode(given.get("meta", {}), "the job's meta")),
             given.get("tags", []),
             given.get("queue", "default"),
             given.get("priority", 0),

@@ -11,14 +11,11 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
-from eram import _executor
-from eram._event_loop import EventLoop
-from eram._executor import Executor
-from eram._finding import Handlers
-from eram._handlers import Handler
-from eram._job import Job
-from eram._middleware import Middleware, load_middleware
-from eram._outcome import (
+from eram._jobs.finding import Handlers
+from eram._jobs.handlers import Handler
+from eram._jobs.job import Job
+from eram._jobs.middleware import Middleware, load_middleware
+from eram._jobs.outcome import (
     Cancelled,
     Completed,
     Discarded,
@@ -26,6 +23,9 @@ from eram._outcome import (
     Outcome,
     Snoozed,
 )
+from eram._runtime import execution
+from eram._runtime.event_loop import EventLoop
+from eram._runtime.execution import Executor
 from eram.engine import Engine
 from eram.errors import HandlerError, HandlerTransactionError
 from eram.testing._session import Session
@@ -210,7 +210,7 @@ class InlineRunner:
 
     def _failed(self, job: Job, error: Exception) -> Failed:
         self._raised = error
-        return _executor.failed(job, error)
+        return execution.failed(job, error)
 
     @contextlib.contextmanager
     def _watching(self, _: Job) -> Iterator[None]:

@@ -12,9 +12,9 @@ from typing import Any, LiteralString, NamedTuple, TypeVar
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from eram import _sessions
-from eram._event_loop import EventLoop
-from eram._job import Job
+from eram._base import sessions
+from eram._jobs.job import Job
+from eram._runtime.event_loop import EventLoop
 from eram.errors import HandlerTransactionError
 
 Result = TypeVar("Result")
@@ -81,7 +81,7 @@ class Session:
 
     def execute(self, query: LiteralString, *parameters: object) -> list[tuple[Any, ...]]:
         """Send a statement; parameters are strings, numbers, booleans and None."""
-        return _sessions.execute(self.raw, query, parameters)
+        return sessions.execute(self.raw, query, parameters)
 
     @property
     def has_transaction(self) -> bool:
@@ -188,7 +188,7 @@ class _Async(Session):
         self.loop = CallersLoop(asyncio.get_running_loop())
 
     def execute(self, query: LiteralString, *parameters: object) -> list[tuple[Any, ...]]:
-        return self.loop.wait_for(_sessions.execute_async(self.raw, query, parameters))
+        return self.loop.wait_for(sessions.execute_async(self.raw, query, parameters))
 
 
 class _AsyncPsycopg(_Async, _Psycopg):
@@ -221,8 +221,8 @@ def session_of(conn: Any) -> Session:
     Raises:
         TypeError: it is nothing that can be used.
     """
-    if not _sessions.is_sync(conn):
-        raise _sessions.wrong(conn, "the one that ends in _async")
+    if not sessions.is_sync(conn):
+        raise sessions.wrong(conn, "the one that ends in _async")
     if isinstance(conn, psycopg.Connection):
         return _Psycopg(conn)
     if hasattr(conn, "begin_nested"):
@@ -236,8 +236,8 @@ def async_session_of(conn: Any) -> Session:
     Raises:
         TypeError: it is nothing that can be used.
     """
-    if not _sessions.is_async(conn):
-        raise _sessions.wrong_async(conn, "the one that does not end in _async")
+    if not sessions.is_async(conn):
+        raise sessions.wrong_async(conn, "the one that does not end in _async")
     if isinstance(conn, psycopg.AsyncConnection):
         return _AsyncPsycopg(conn)
     return _AsyncSqlAlchemy(conn) if hasattr(conn, "begin_nested") else _Async(conn)

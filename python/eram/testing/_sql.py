@@ -10,7 +10,7 @@ from typing import LiteralString
 START_WORKER: LiteralString = "select eram_start_worker('eram.testing', %s::text[], null::integer)"
 STOP_WORKER: LiteralString = "select eram_stop_worker(%s::bigint)"
 
-# In the order of eram._job.JobRow, but jsonb is text, and times are microseconds since 2000.
+# In the order of eram._jobs.job.JobRow, but jsonb is text, and times are microseconds since 2000.
 FETCH: LiteralString = (
     "select id, run, handler, cast(args as text), cast(meta as text), tags, queue, priority,"
     " attempt, max_attempts,"

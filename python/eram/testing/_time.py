@@ -6,8 +6,8 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from eram._outcome import as_delay
-from eram._sql import REGISTER_SCHEDULES
+from eram._base.statements import REGISTER_SCHEDULES
+from eram._jobs.outcome import as_delay
 from eram.engine import Engine
 from eram.testing import _sql
 from eram.testing._session import session_of

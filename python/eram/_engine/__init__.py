@@ -1,0 +1,1 @@
+"""What an engine is beyond its worker: configuration, schedules, the main thread."""

@@ -1,0 +1,1 @@
+"""Jobs as applications see them: handlers, enqueueing, outcomes, waiting."""

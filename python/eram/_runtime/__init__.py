@@ -1,0 +1,1 @@
+"""The worker: threads that fetch, run and report, and its registration."""

@@ -1,0 +1,45 @@
+"""How many jobs a queue fetches ahead of its threads, and when it gives them back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from eram._runtime.rate import Rate
+
+# What the executors finish in so long is fetched ahead, up to a bound.
+AHEAD_SECONDS = 0.05
+MAX_AHEAD_JOBS = 1_000
+# Jobs fetched ahead that turn out to come after slow ones are given back after so long.
+SURPLUS_SECONDS = 1.0
+
+
+class Ahead:
+    """Follows the pace of the executors."""
+
+    def __init__(self) -> None:
+        self._rate = Rate(AHEAD_SECONDS)
+        self._surplus_since: float | None = None
+
+    def finished(self, count: int) -> None:
+        """Note that so many jobs were finished."""
+        self._rate.add(count)
+
+    def jobs(self) -> int:
+        """Say how many jobs there may be in hand beyond those that run."""
+        return min(self._rate.recent(), MAX_AHEAD_JOBS)
+
+    def no_surplus(self) -> None:
+        """Note that there are not more."""
+        self._surplus_since = None
+
+    def surplus_left(self, give_back: Callable[[], None]) -> float:
+        """Note that there are more; give them back in the end, and say after how many seconds."""
+        now = time.monotonic()
+        self._surplus_since = self._surplus_since or now
+        left = self._surplus_since + SURPLUS_SECONDS - now
+        if left > 0:
+            return left
+        self._surplus_since = None
+        give_back()
+        return 0

@@ -1,0 +1,145 @@
+"""When a queue's session fetches next, and whether enqueues are to notify it meanwhile.
+
+A producer notifies only sessions that have declared themselves waiting. One that found none may
+commit after the declaration, so the session polls briskly until every transaction of that time has
+ended; from then on it can sleep until it is notified or a job is due. A slow poll is the backstop.
+
+Where the queue has a global limit, a fetch may bring less than there is. So the session fetches
+again whenever a job of its own has ended, which leaves room for the next. While the limit is
+reached the server takes no declaration, and the session polls.
+
+The order matters: first ask whether all have ended, then fetch. What the fetch does not see then
+is enqueued by someone who sees this session waiting.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import psycopg
+
+from eram._base import statements
+from eram._base.connection import jittered
+
+BRISK_SECONDS = 0.02
+LONGEST_BRISK_SECONDS = 0.2
+# A session that has had no room for jobs for so long need not be notified of them.
+BUSY_SECONDS = 0.02
+# One full batch may be a coincidence, as it always is where one job fills the demand.
+FULL_FETCHES = 2
+
+NEVER = float("inf")
+
+
+class Waiting:
+    """The waiting of one session for one queue."""
+
+    def __init__(
+        self,
+        conn: psycopg.Connection[Any],
+        queue: str,
+        *,
+        poll_interval: float,
+        can_listen: bool,
+    ) -> None:
+        self._conn = conn
+        self._queue = queue
+        self._poll_interval = poll_interval
+        self._can_listen = can_listen
+        # What eram_start_waiting() returned; None while not declared.
+        self._mark: str | None = None
+        self._is_settled = False
+        # As far as is known: behind a pooler, the server is not asked.
+        self._is_limited = not can_listen
+        self._brisk = BRISK_SECONDS
+        self._was_notified = False
+        # When the next job is due, as the server said, and when to ask it again.
+        self._due_at = NEVER
+        self._ask_at = NEVER
+        self._fetch_at = 0.0
+        self._full_fetches = 0
+        self._busy_since: float | None = None
+
+    def seconds_left(self) -> float:
+        """Say how long to sleep before the next fetch, if nothing happens meanwhile."""
+        return max(0.0, self._fetch_at - time.monotonic())
+
+    def notified(self) -> None:
+        """Note that something has come in."""
+        self._was_notified = True
+        self._fetch_at = 0.0
+
+    def put_off(self) -> None:
+        """Note that this session has just put off a job, of which nobody notifies it."""
+        self._ask_again_in(BRISK_SECONDS)
+
+    def freed(self) -> None:
+        """Note that jobs of this session have ended, which may be all that a limit allowed."""
+        if self._is_limited:
+            self._fetch_at = 0.0
+
+    def before_fetch(self) -> None:
+        """Learn what the server knows about our waiting, unless it could be nothing new."""
+        self._busy_since = None
+        is_known = self._is_settled and self._was_notified and time.monotonic() < self._ask_at
+        if self._mark is not None and not is_known:
+            self._ask()
+
+    def after_fetch(self, *, fetched: int, demand: int) -> None:
+        """Decide when to fetch next, by what a fetch has returned."""
+        was_notified, self._was_notified = self._was_notified, False
+        if fetched >= demand:
+            self._full_fetches += 1
+            self._fetch_at = 0.0
+            if self._full_fetches >= FULL_FETCHES:
+                self.stop()
+            return
+        self._full_fetches = 0
+        if self._can_listen and self._mark is None:
+            self._ask()
+            if self._mark is not None:
+                self._brisk = BRISK_SECONDS
+                self._fetch_at = 0.0
+                return
+        if self._mark is None or self._is_settled:
+            pause = jittered(self._poll_interval)
+        else:
+            pause = self._brisk
+            self._brisk = min(2 * self._brisk, LONGEST_BRISK_SECONDS)
+        if was_notified:
+            # It may have been of a job for later. While others come in there is no hurry to ask.
+            self._ask_again_in(LONGEST_BRISK_SECONDS if fetched else 0.0)
+        self._fetch_at = min(time.monotonic() + pause, self._due_at, self._ask_at)
+
+    def busy(self) -> float | None:
+        """Note that there is no room for jobs, and say after how long to do so again."""
+        if self._mark is None:
+            return None
+        now = time.monotonic()
+        self._busy_since = self._busy_since or now
+        if now - self._busy_since < BUSY_SECONDS:
+            return BUSY_SECONDS - (now - self._busy_since)
+        self.stop()
+        return None
+
+    def stop(self) -> None:
+        """Stop being notified."""
+        if self._mark is not None:
+            self._conn.execute(statements.STOP_WAITING, (self._queue,))
+        self._mark = None
+        self._is_settled = False
+        self._due_at = self._ask_at = NEVER
+        self._fetch_at = 0.0
+
+    def _ask_again_in(self, seconds: float) -> None:
+        if self._mark is None:
+            return
+        self._ask_at = min(self._ask_at, time.monotonic() + seconds)
+        self._fetch_at = min(self._fetch_at, self._ask_at)
+
+    def _ask(self) -> None:
+        row = self._conn.execute(statements.START_WAITING, (self._queue, self._mark)).fetchone()
+        self._mark, self._is_settled, due_in, self._is_limited = row or (None, False, None, False)
+        self._ask_at = NEVER
+        self._due_at = NEVER if due_in is None else time.monotonic() + due_in

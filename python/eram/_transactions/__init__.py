@@ -1,0 +1,1 @@
+"""Handlers inside the transactions that complete their jobs, by whichever driver."""
