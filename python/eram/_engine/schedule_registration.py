@@ -92,7 +92,15 @@ class ScheduleRegistration:
             self._say(name, change, declared_by)
 
     def _say(self, name: str, change: str, declared_by: str | None) -> None:
-        if change != "refused":
+        if change == "removed" and not self._schedules:
+            # Perhaps another process of the application declares it, and this one knows of none.
+            logger.warning(
+                'schedule "%s" is removed, because this configuration has none; if another one of'
+                ' "%s" declares it, give this one an application of its own',
+                name,
+                self._application,
+            )
+        elif change != "refused":
             logger.info('schedule "%s" is %s', name, change)
         elif declared_by is None:
             logger.warning(
