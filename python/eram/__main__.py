@@ -24,7 +24,7 @@ COMMANDS = {
     "version": "say which version of eram this is",
 }
 # eram.enqueue is a function, which a module of that name would hide.
-_MODULES = {"enqueue": "_enqueue_command"}
+_MODULES = {"enqueue": "_programs.enqueue_command"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -71,6 +73,8 @@ class Engine:
         for each in config.given:
             self._local.give(each)
         self._running: EngineRun | None = None
+        # Those of earlier starts whose handlers go on.
+        self._left: list[EngineRun] = []
         self._spare: SpareConnections | None = None
         self._drivers: Drivers | None = None
         self._thread_drivers: ThreadDrivers | None = None
@@ -130,7 +134,9 @@ class Engine:
         self._is_wanted = True
         with self._lock:
             if not self.is_running:
-                self._running = self._start(queues)
+                last, self._running = self._running, self._start(queues)
+                earlier = self._left if last is None else [*self._left, last]
+                self._left = [each for each in earlier if not each.join(0)]
                 self._running.watch()
         # Someone has stopped it meanwhile, a signal handler maybe.
         if not self._is_wanted:
@@ -156,12 +162,14 @@ class Engine:
         self._is_wanted = False
         with self._lock:
             running = self._running
-            if running is None:
-                return True
-            is_first = running.begin_to_stop(grace_period)
-        if is_first:
-            self._close_connections()
-        has_ended = running.join(grace_period)
+            is_first = running is not None and running.begin_to_stop(grace_period)
+        self._close_connections()
+        if running is None:
+            return True
+        until = time.monotonic() + grace_period
+        has_ended = True
+        for each in (running, *self._left):
+            has_ended &= each.join(max(0.0, until - time.monotonic()))
         if has_ended and is_first:
             logger.info("stopped")
         return has_ended
@@ -174,8 +182,13 @@ class Engine:
 
         Raises:
             ConfigError, psycopg.Error: it cannot start.
-            RuntimeError: it is under way in some thread already.
+            RuntimeError: it is under way in some thread already, or this one runs an event loop.
         """
+        if _runs_event_loop():
+            raise RuntimeError(
+                "run() would hold up the event loop that runs in this thread; call start() alone,"
+                " or run() in another thread: await asyncio.to_thread(engine.run)"
+            )
         with StopSignals(self._on_signal) as signals:
             self.start()
             running = self._running
@@ -307,8 +320,9 @@ class Engine:
     def _begin_anew(self) -> None:
         """Be as new; in a forked process nothing of the parent's runs, and nothing may be used."""
         # Kept: to be forgotten is to be closed, which the parent would notice.
-        self._inherited = (self._running, self._drivers, self._thread_drivers)
+        self._inherited = (self._running, self._left, self._drivers, self._thread_drivers)
         self._running = None
+        self._left = []
         config = self._config
         if config.driver:
             self._drivers = Drivers(config.driver, config.dsn)
@@ -316,6 +330,14 @@ class Engine:
         # Reentrant, because a signal handler may stop an engine at any moment.
         self._lock = threading.RLock()
         self._is_wanted = False
+
+
+def _runs_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

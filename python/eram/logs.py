@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Container
 from datetime import UTC, datetime
 from typing import Any
 
+from eram._base import wording
 from eram._jobs.current import current_job
 
 TEXT_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s%(job_note)s"
@@ -82,7 +84,11 @@ class JsonFormatter(logging.Formatter):
 
     It has `time` (ISO 8601, UTC), `level`, `logger`, `message` and `process`; `job_id`, `run`,
     `attempt`, `handler` and `queue` where they are known; `exception` and `stack` where there is
-    one, as text; and what was given as `extra`, as JSON where it can be, else as text.
+    one, as text; and what was given as `extra`, as JSON where it can be, else as text. Of these one
+    that has the name of something else has `_` behind it.
+
+    No record is lost for what is in it: a message that cannot be made of its arguments is there
+    without them.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -91,7 +97,7 @@ class JsonFormatter(logging.Formatter):
             "time": _time(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _message(record),
             "process": record.process,
         }
         for name in JOB_FIELDS:
@@ -105,7 +111,7 @@ class JsonFormatter(logging.Formatter):
             fields["stack"] = self.formatStack(record.stack_info)
         for name, value in record.__dict__.items():
             if name not in _STANDARD:
-                fields.setdefault(name, value)
+                fields[_free(str(name), fields)] = value
         pairs = (f"{json.dumps(name)}: {_encode(value)}" for name, value in fields.items())
         return "{" + ", ".join(pairs) + "}"
 
@@ -132,14 +138,31 @@ def _time(seconds: float) -> str:
     return text.replace("+00:00", "Z")
 
 
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    # Code of whoever logged it, here and below.
+    except Exception as error:
+        said = _text(record.msg)
+        return f"{said} (with arguments that do not fit: {wording.in_words(error)})"
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
+
+
 def _encode(value: Any) -> str:
     """Make JSON of a value; a line of the log must not be lost because of it."""
     try:
         return json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
-        pass
-    # Code of whoever logged it.
-    try:
-        return json.dumps(str(value))
     except Exception:
-        return json.dumps(f"(a {type(value).__name__} that cannot be shown)")
+        return json.dumps(_text(value))
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)
+    except Exception:
+        return f"(a {type(value).__name__} that cannot be shown)"

@@ -25,7 +25,7 @@ from eram._base.connection import Session, brief, jittered, open_maintenance_ses
 from eram._base.outage import Outage
 from eram._base.session_loop import SessionLoop
 from eram._programs.command_line import FAILED, FINE, MISUSED, CommandParser
-from eram._programs.program import Signals, end_process, explain
+from eram._programs.program import Signals, end_process, explain, open_streams
 from eram._runtime.config import (
     DEFAULT_GRACE_PERIOD,
     GRACE_PERIOD_RANGE,
@@ -65,6 +65,7 @@ class TickConfig:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Tick, once or until a signal; return the exit code."""
+    open_streams()
     try:
         config = _read_config(arguments, os.environ)
         logs.configure(config.log_level, config.log_format)

@@ -23,7 +23,7 @@ import psycopg
 from eram import logs
 from eram._engine.config import EngineConfig
 from eram._programs.processes import Processes
-from eram._programs.program import Signals, end_process, explain
+from eram._programs.program import Signals, end_process, explain, open_streams
 from eram._programs.worker_arguments import read_config
 from eram._runtime.remains import say_what_is_left
 from eram.engine import Engine
@@ -35,6 +35,7 @@ logger = logging.getLogger("eram.worker")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a worker until a signal ends it; return the exit code."""
+    open_streams()
     try:
         config = read_config(arguments)
         is_parent = config.processes > 1

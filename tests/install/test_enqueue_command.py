@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -146,6 +149,23 @@ def test_a_job_that_is_refused_for_another_reason_is_a_failure(dsn, capsys):
     assert enqueue(dsn, "app.jobs:send", *unique) == 0
     assert enqueue(dsn, "app.jobs:send", *unique) == 1
     assert "eram enqueue: " in capsys.readouterr().err
+
+
+def test_an_answer_that_cannot_be_written_is_said_so(conn, dsn):
+    command = [sys.executable, "-m", "eram", "enqueue", "--dsn", dsn, "app.jobs:send"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("eram enqueue: the answer is lost: ")
+    assert only_job(conn)
+
+
+def test_what_is_not_in_utf_8_is_shown(dsn, capsys):
+    with pytest.raises(SystemExit) as end:
+        enqueue(dsn, "app.jobs:send", "--tag", "\udcff")
+    assert end.value.code == 2
+    assert "an argument is not in UTF-8: '\\udcff'" in capsys.readouterr().err
 
 
 def test_a_database_without_eram(bare_dsn, capsys):

@@ -97,3 +97,25 @@ async def fork(job, session):
     await session.execute("insert into effects values (2)")
     os.close(writer)
     await asyncio.to_thread(os.waitpid, child, 0)
+
+
+READ_ONLY = "set session characteristics as transaction read only"
+
+
+@eram.job
+def change_session(job, session, what):
+    """Leave something behind that a session keeps."""
+    if what == "factories":
+        session.cursor_factory = psycopg.RawCursor
+        session.row_factory = psycopg.rows.dict_row
+    else:
+        session.execute(READ_ONLY)
+
+
+@eram.job
+async def change_async_session(job, session, what):
+    if what == "factories":
+        session.cursor_factory = psycopg.AsyncRawCursor
+        session.row_factory = psycopg.rows.dict_row
+    else:
+        await session.execute(READ_ONLY)

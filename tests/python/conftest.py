@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def settled_server(conn: psycopg.Connection) -> None:
 class Program:
     """One of eram's programs, in a process of its own."""
 
-    def __init__(self, module: str, arguments: list[str], environ: dict[str, str]) -> None:
+    def __init__(self, module: str, arguments: list[str | bytes], environ: dict[str, str]) -> None:
         path = [str(FOLDER), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -175,11 +176,32 @@ def wait(request: pytest.FixtureRequest) -> Wait:
     return request.param
 
 
+class Aside:
+    """Threads of their own, of which none can keep the tests from going on."""
+
+    def __init__(self) -> None:
+        self.futures: list[Future[Any]] = []
+
+    def submit(self, act: Callable[..., Any], *args: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(act(*args, **named))
+            except BaseException as error:
+                future.set_exception(error)
+
+        self.futures.append(future)
+        threading.Thread(target=run, name="aside", daemon=True).start()
+        return future
+
+
 @pytest.fixture
-def aside() -> Iterator[ThreadPoolExecutor]:
+def aside() -> Iterator[Aside]:
     """Somewhere to wait while the test does something else."""
-    with ThreadPoolExecutor(64) as threads:
-        yield threads
+    aside = Aside()
+    yield aside
+    assert not futures.wait(aside.futures, PATIENCE).not_done
 
 
 @pytest.fixture

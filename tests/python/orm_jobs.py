@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
+import psycopg
 import sqlalchemy
 from sample_jobs import PATIENCE, gates, seen, started
 from sqlalchemy import BigInteger, text
@@ -129,6 +130,27 @@ async def add_async_and(job, session, what, name=""):
         case "sleep in the server":
             started[name].set()
             await session.execute(text("select pg_sleep(60)"))
+
+
+READ_ONLY = "set session characteristics as transaction read only"
+
+
+@eram.job
+def change_session(job, session, what):
+    """Leave something behind that a session keeps."""
+    conn = session.connection().connection.driver_connection
+    match what:
+        case "row_factory":
+            conn.row_factory = psycopg.rows.dict_row
+        case "cursor_factory":
+            conn.cursor_factory = psycopg.RawCursor
+        case _:
+            session.execute(text(READ_ONLY))
+
+
+@eram.job
+async def change_async_session(job, session):
+    await session.execute(text(READ_ONLY))
 
 
 @eram.job(timeout=0.5, backoff=LATER)

@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 import time
-from collections import defaultdict
 from pathlib import Path
 
 import psycopg
@@ -15,8 +14,17 @@ import psycopg
 import eram
 
 # Events by name, so that each test has its own: set by a handler, or waited for by it.
-started: dict[str, threading.Event] = defaultdict(threading.Event)
-gates: dict[str, threading.Event] = defaultdict(threading.Event)
+
+
+class Events(dict[str, threading.Event]):
+    """Makes events as they are asked for; two threads that ask at once have the same one."""
+
+    def __missing__(self, name: str) -> threading.Event:
+        return self.setdefault(name, threading.Event())
+
+
+started = Events()
+gates = Events()
 seen: list[object] = []
 
 PATIENCE = 30

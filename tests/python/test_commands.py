@@ -243,6 +243,21 @@ def test_worker_ends_though_a_command_cannot_be_reported(conn, start_worker, clo
     assert value(conn, TAKEN)
 
 
+def test_command_is_reported_once_the_server_takes_it(dsn, conn, start_worker, caplog):
+    """A standby, as after a failover, can be connected to but takes no report."""
+    read_only = f"alter database {conn.info.dbname} set default_transaction_read_only = "
+    start_worker()
+    command = f"insert into effects values (1); {read_only} on"
+    schedule_sql(conn, "put", command, is_top_level=True)
+    conn.execute("select eram_run_schedule('put')")
+    eventually(lambda: 'the command of schedule "put" waits for its database' in caplog.text)
+    assert not value(conn, NOTHING_IN_HAND)
+    conn.execute(f"{read_only} off")
+    eventually(lambda: value(conn, NOTHING_IN_HAND))
+    assert effects(conn) == [1]
+    assert schedule_of(conn, "put")["last_error"] is None
+
+
 def test_command_whose_connection_broke_is_judged_by_its_end(conn, start_worker, caplog):
     """The server does not notice the loss, and goes on: then it has not failed."""
     conn.execute("select pg_advisory_lock(1)")

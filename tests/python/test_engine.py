@@ -13,6 +13,7 @@ import sample_jobs
 from helpers import PATIENCE, eventually, job_of, value, wait_for_state
 
 import eram
+from eram._engine import run
 
 WORKERS = "select count(*) from eram_workers where ended_at is null"
 
@@ -75,9 +76,39 @@ def test_start_while_jobs_of_the_last_one_run_still(conn, make_engine):
     new = engine.enqueue(sample_jobs.nothing)
     wait_for_state(conn, new.id, "completed")
     assert job_of(conn, old.id)["state"] == "executing"
+    # All has not ended, whichever start it is of.
+    assert not engine.stop(0.2)
     sample_jobs.gates["old"].set()
     assert wait_for_state(conn, old.id, "completed")["attempt"] == 1
-    eventually(lambda: value(conn, WORKERS) == 1)
+    assert engine.stop()
+    assert value(conn, WORKERS) == 0
+
+
+@pytest.mark.parametrize("when", ["it waits", "it begins"])
+def test_stop_that_was_interrupted_can_be_made_good(conn, make_engine, monkeypatch, when):
+    """As by Ctrl-C: what runs goes on, and is waited for."""
+    engine = make_engine(allow=["sample_jobs"]).start()
+    answer = engine.enqueue(sample_jobs.wait, {"name": "x"})
+    assert sample_jobs.started["x"].wait(PATIENCE)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    if when == "it begins":
+        monkeypatch.setattr(run.logger, "info", interrupt)
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            engine.stop()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert not engine.stop(0)
+    sample_jobs.gates["x"].set()
+    assert engine.stop()
+    assert job_of(conn, answer.id)["state"] == "completed"
+    assert value(conn, WORKERS) == 0
 
 
 def test_context_manager(conn, make_engine):
@@ -126,9 +157,7 @@ def test_stop_with_no_number_of_seconds(make_engine, timeout):
 
 def test_start_without_any_handler_names_the_option(conn, make_engine):
     engine = make_engine()
-    with pytest.raises(
-        eram.ConfigError, match=r"no module is allowed.* such as --allow myapp\.jobs"
-    ):
+    with pytest.raises(eram.ConfigError, match=r'no module is allowed.* allow=\["myapp\.jobs"\]'):
         engine.start()
     assert (engine.is_running, threads()) == (False, [])
 

@@ -7,9 +7,10 @@ import multiprocessing
 import psycopg
 import pytest
 import sample_jobs
-from helpers import PATIENCE, job_of, value
+from helpers import PATIENCE, eventually, job_of, value
 
 import eram
+from eram.drivers.psycopg import PsycopgDriver
 
 MINE = (
     "from pg_stat_activity where application_name = 'eram enqueue' and datname = current_database()"
@@ -57,8 +58,30 @@ def test_stop_closes_them_and_more_can_be_had(conn, make_engine):
     engine = make_engine(allow=["sample_jobs"]).start()
     engine.enqueue("any")
     engine.stop()
-    assert value(conn, f"select count(*) {MINE}") == 0
+    eventually(lambda: value(conn, f"select count(*) {MINE}") == 0)
     assert engine.enqueue("any").id
+    engine.stop()
+    eventually(lambda: value(conn, f"select count(*) {MINE}") == 0)
+
+
+def test_stop_closes_them_without_a_start(conn, make_engine):
+    engine = make_engine()
+    engine.enqueue("any")
+    assert engine.stop()
+    eventually(lambda: value(conn, f"select count(*) {MINE}") == 0)
+
+
+def test_stop_in_the_midst_of_an_enqueue_is_no_deadlock(conn, dsn, make_engine, monkeypatch):
+    """As a signal handler does it, in the thread that enqueues."""
+    engine = make_engine(driver={"type": "psycopg", "config": {"dsn": dsn}})
+    enqueue = PsycopgDriver.enqueue
+
+    def stop_first(*args):
+        assert engine.stop()
+        return enqueue(*args)
+
+    monkeypatch.setattr(PsycopgDriver, "enqueue", stop_first)
+    assert job_of(conn, engine.enqueue("any").id)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
-import signal
 import threading
 from types import SimpleNamespace
 
@@ -15,7 +13,8 @@ from helpers import PATIENCE, eventually, job_of, value, wait_for_state
 
 import eram
 from eram._engine import run
-from eram._programs.program import SAME_SIGNAL_SECONDS
+from eram._engine.local_handlers import LocalHandler, LocalHandlers
+from eram._jobs.handlers import made
 
 SECRET = contextvars.ContextVar("SECRET", default="none")
 
@@ -56,10 +55,9 @@ def test_run_starts_and_ends_with_stop(conn, make_engine, running):
         return {**args, "thread": thread_name(), "current": eram.current_job().id == job.id}
 
     ending = running(engine)
-    thread = "ThreadPoolExecutor-"
     answer = engine.enqueue(local, {"a": 1})
     result = wait_for_state(conn, answer.id, "completed")["result"]
-    assert result.pop("thread").startswith(thread)
+    assert result.pop("thread") == "aside"
     assert result == {"a": 1, "current": True}
     # Others run in the queue's threads meanwhile.
     other = engine.enqueue("other")
@@ -117,6 +115,34 @@ def test_async_functions_run_side_by_side(conn, make_engine, running):
     assert len(both.threads) == 1
 
 
+def test_async_functions_make_steps_between_plain_ones(conn, make_engine, running):
+    engine = make_engine(queues={"plain": 2, "steps": 1})
+    seen = SimpleNamespace(plain=0, at_end=None, answer=None)
+
+    @engine.job(queue="plain")
+    def plain(job):
+        seen.plain += 1
+        seen.answer = seen.answer or engine.enqueue(steps)
+        if seen.at_end is None and seen.plain < 200:
+            engine.enqueue(plain)
+            # There is always another one that waits.
+            waiting = engine._running.main_loop._waiting
+            eventually(lambda: any(each.job.handler == "plain" for each in list(waiting)))
+
+    @engine.job(queue="steps")
+    async def steps(job):
+        for _ in range(3):
+            await asyncio.sleep(0)
+        seen.at_end = seen.plain
+
+    for _ in range(3):
+        engine.enqueue(plain)
+    running(engine)
+    eventually(lambda: seen.answer)
+    wait_for_state(conn, seen.answer.id, "completed")
+    assert seen.at_end < 200
+
+
 def test_outcomes_are_those_of_any_handler(conn, make_engine, running):
     engine = make_engine()
 
@@ -131,6 +157,8 @@ def test_outcomes_are_those_of_any_handler(conn, make_engine, running):
     for how, state in ends.items():
         answer = engine.enqueue("local", {"how": how})
         wait_for_state(conn, answer.id, state)
+    declared = "select max_attempts from eram_handlers where name = 'local'"
+    eventually(lambda: conn.execute(declared).fetchone() == (1,))
     job = job_of(conn, eram.enqueue(conn, "local", {"ho": 1}).id)
     # What its decorator says is known to every producer.
     assert (job["max_attempts"], job["tags"]) == (1, ["mine"])
@@ -153,7 +181,7 @@ def test_plain_function_with_a_transaction(conn, make_engine, running, effects):
     bad = engine.enqueue("local", {"how": "raise"})
     wait_for_state(conn, bad.id, "discarded")
     good = engine.enqueue("local", {"how": "return"})
-    assert wait_for_state(conn, good.id, "completed")["result"].startswith("ThreadPoolExecutor")
+    assert wait_for_state(conn, good.id, "completed")["result"] == "aside"
     assert effects() == [1]
 
 
@@ -180,8 +208,13 @@ def test_async_function_can_have_no_session(make_engine):
     async def local(job, session):
         pass
 
-    with pytest.raises(eram.HandlerDefinitionError, match=r'"local" is async .* no session'):
-        engine.job(local)
+    class Shop:
+        async def sell(self, job, db):
+            pass
+
+    for options, function in (({}, local), ({"transaction": True, "name": "local"}, Shop().sell)):
+        with pytest.raises(eram.HandlerDefinitionError, match=r'"local" is async .* no session'):
+            engine.job(**options)(function)
 
 
 def test_names(conn, make_engine, running):
@@ -197,8 +230,14 @@ def test_names(conn, make_engine, running):
         eram.HandlerDefinitionError, match=r'there is a handler "shop\.buy" already'
     ):
         engine.job(name="shop.buy")(Shop().sell)
-    with pytest.raises(eram.HandlerDefinitionError, match="must have a name"):
-        engine.job(name="")(lambda job: None)
+    for name, message in (
+        ("", "a handler must have a name"),
+        (" x", "the name of a handler must have no .* blanks"),
+        ("x\0", "the name of a handler must have no control"),
+        (513 * "x", "a handler has a name of 513 characters"),
+    ):
+        with pytest.raises(eram.HandlerDefinitionError, match=message):
+            engine.job(name=name)(lambda job: None)
     with pytest.raises(TypeError, match='no option "quue"; did you mean "queue"'):
         engine.job(quue="x")
     running(engine)
@@ -226,6 +265,14 @@ def test_handler_that_is_made_while_it_runs(conn, make_engine, running):
     answer = engine.enqueue("late")
     assert wait_for_state(conn, answer.id, "completed")["result"] == "by its own"
     eventually(lambda: job_of(conn, engine.enqueue("late").id)["priority"] == 3)
+
+
+def test_whoever_looks_while_a_handler_is_made_looks_again():
+    local = LocalHandlers()
+    handler = LocalHandler(lambda job: None, {}, name="late")
+    version = made.version
+    local.add(handler)
+    assert made.version != version
 
 
 def test_one_complaint_if_nobody_runs_it(conn, make_engine, monkeypatch, caplog):
@@ -293,7 +340,8 @@ def test_timeout_says_where_the_handler_is(conn, make_engine, running, asynchron
     answer = engine.enqueue("stuck", timeout=0.5)
     errors = str(wait_for_state(conn, answer.id, "discarded")["errors"])
     assert ("stuck_there" if asynchronous else "stuck_here") in errors
-    assert "aside" not in errors
+    # What is below it is none of the handler's.
+    assert "engine.py" not in errors
     assert not asynchronous or is_cut.wait(PATIENCE)
 
 
@@ -306,8 +354,9 @@ def test_stop_lets_what_runs_end_and_gives_back_the_rest(conn, make_engine, runn
         assert sample_jobs.gates["x"].wait(PATIENCE)
 
     ending = running(engine)
-    first, second = engine.enqueue("local"), engine.enqueue("local")
+    first = engine.enqueue("local")
     assert sample_jobs.started["x"].wait(PATIENCE)
+    second = engine.enqueue("local")
     wait_for_state(conn, second.id, "executing")
     assert not engine.stop(0)
     wait_for_state(conn, second.id, "available")
@@ -319,17 +368,24 @@ def test_stop_lets_what_runs_end_and_gives_back_the_rest(conn, make_engine, runn
 
 def test_async_handler_that_outlives_the_grace_period_is_cut_off(conn, make_engine, running):
     engine = make_engine(grace_period=0.2)
+    tidied = []
 
     @engine.job
     async def local(job):
         sample_jobs.started["x"].set()
-        await asyncio.sleep(PATIENCE)
+        try:
+            await asyncio.sleep(PATIENCE)
+        finally:
+            for _ in range(3):
+                await asyncio.sleep(0.001)
+            tidied.append(job.id)
 
     ending = running(engine)
     answer = engine.enqueue("local")
     assert sample_jobs.started["x"].wait(PATIENCE)
     engine.stop(0)
     ending.result(PATIENCE)
+    assert tidied == [answer.id]
     assert "CancelledError" in str(wait_for_state(conn, answer.id, "retryable")["errors"])
 
 
@@ -341,6 +397,18 @@ def test_run_is_under_way_once(make_engine, running):
     assert engine.is_running
 
 
+def test_run_within_an_event_loop_is_refused(conn, make_engine):
+    engine = make_engine(allow=["sample_jobs"])
+
+    async def main():
+        engine.run()
+
+    with pytest.raises(RuntimeError, match=r"await asyncio\.to_thread\(engine\.run\)"):
+        asyncio.run(main())
+    assert engine.worker is None
+    assert value(conn, "select count(*) from eram_workers") == 0
+
+
 def test_run_again_after_stop(conn, make_engine, running):
     engine = make_engine()
     engine.job(name="local")(lambda job: thread_name())
@@ -349,46 +417,3 @@ def test_run_again_after_stop(conn, make_engine, running):
         wait_for_state(conn, engine.enqueue("local").id, "completed")
         assert engine.stop()
         ending.result(PATIENCE)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_ends_run_and_the_old_handlers_are_back(conn, make_engine, aside, number):
-    engine = make_engine()
-
-    @engine.job
-    def local(job):
-        os.kill(os.getpid(), number)
-        os.kill(os.getpid(), number)
-        return thread_name()
-
-    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
-    answer = engine.enqueue("local")
-    engine.run()
-    assert job_of(conn, answer.id)["result"] == threading.main_thread().name
-    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
-    assert not engine.is_running
-
-
-def test_second_interrupt_is_what_it_would_be_without(conn, make_engine, aside):
-    """The handler does not end, so Ctrl-C is pressed again."""
-    engine = make_engine(grace_period=PATIENCE)
-
-    @engine.job
-    async def local(job):
-        sample_jobs.started["x"].set()
-        await asyncio.sleep(PATIENCE)
-
-    def press():
-        assert sample_jobs.started["x"].wait(PATIENCE)
-        for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
-            threading.Event().wait(SAME_SIGNAL_SECONDS + 0.2)
-
-    engine.start()
-    engine.enqueue("local")
-    pressing = aside.submit(press)
-    with pytest.raises(KeyboardInterrupt):
-        engine.run()
-    pressing.result(PATIENCE)
-    assert not engine.is_running
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

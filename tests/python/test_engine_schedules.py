@@ -82,7 +82,30 @@ def test_wrong_schedule_is_refused_before_anything_runs(conn, make_engine, cron,
             engine.start()
     assert not engine.is_running
     assert names(conn) == []
-    assert value(conn, "select count(*) from eram_workers") == 0
+    assert value(conn, "select count(*) from eram_workers where ended_at is null") == 0
+
+
+def test_start_that_fails_declares_nothing(conn, make_engine):
+    restart(make_engine, cron=[DAILY])
+    worker = "function eram_start_worker"
+    conn.execute(f"alter {worker} rename to away")
+    engine = make_engine(allow=["sample_jobs"], cron=[HOURLY], prune={"interval": 5_000})
+    with pytest.raises(eram.ConfigError, match="eram is not installed"):
+        engine.start()
+    assert names(conn) == ["daily"]
+    conn.execute("alter function away rename to eram_start_worker")
+    with engine:
+        assert names(conn) == ["eram:prune", "hourly"]
+
+
+def test_maintenance_that_another_application_declares_is_changed_with_a_warning(
+    conn, make_engine, caplog
+):
+    restart(make_engine, application="one", prune={"interval": 10_000})
+    restart(make_engine, application="two", prune={"interval": 20_000})
+    said = 'schedule "eram:prune" is changed, which the application "one" declares otherwise'
+    assert said in caplog.text
+    assert schedule_of(conn, "eram:prune")["schedule"] == "20 seconds"
 
 
 def test_role_without_the_right_is_told_which_it_needs(conn, dsn, make_engine):

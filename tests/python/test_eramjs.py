@@ -118,7 +118,7 @@ def test_start_as_a_process(conn, dsn, run_program, tmp_path):
     path.write_text(TOML % dsn)
     program = run_program("--config", str(path))
     program.wait_for_log("registered")
-    assert entries(conn) == ENTRIES
+    eventually(lambda: entries(conn) == ENTRIES)
     answer = eram.enqueue(conn, "eramjs_jobs:hourly_worker", {"custom": 1})
     assert wait_for_state(conn, answer.id, "completed")["result"] == {"custom": 1}
 

@@ -139,8 +139,9 @@ def test_second_signal_ends_all_of_them_at_once(conn, run_processes, tmp_path):
 def test_process_that_does_not_end_is_killed(run_program, dsn, tmp_path, monkeypatch):
     (tmp_path / "hasty.py").write_text(
         "import sys\n"
-        "from eram import _processes, worker\n"
-        "_processes.EXTRA_GRACE_SECONDS = 0.5\n"
+        "from eram import worker\n"
+        "from eram._programs import processes\n"
+        "processes.EXTRA_GRACE_SECONDS = 0.5\n"
         "sys.exit(worker.main())\n"
     )
     monkeypatch.chdir(tmp_path)
@@ -192,6 +193,31 @@ def test_what_a_handler_forked_keeps_nobody_alive(conn, run_processes, tmp_path)
         os.kill(grandchild, signal.SIGKILL)
 
 
+def test_parent_buries_whatever_was_left_to_it(conn, run_program, dsn, tmp_path, monkeypatch):
+    """As process 1 of a container it inherits what its children have left."""
+    (tmp_path / "heir.py").write_text(
+        "import ctypes, sys\n"
+        "from eram import worker\n"
+        "PR_SET_CHILD_SUBREAPER = 36\n"
+        "assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0\n"
+        "sys.exit(worker.main())\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    options = ("--dsn", dsn, "--allow", "sample_jobs", "--name", "w", "--processes", "2")
+    parent = Parent(run_program(*options, module="heir"))
+    path = tmp_path / "pid"
+    sample_jobs.fork_and_wait.enqueue(conn, path=str(path))
+    eventually(lambda: path.exists() and path.read_text().endswith("\n"))
+    grandchild = int(path.read_text())
+    for pid in [*parent.pids.values(), grandchild]:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not Path(f"/proc/{grandchild}").exists())
+    for name in parent.pids:
+        parent.wait_for_another(name)
+    parent.program.signal(signal.SIGTERM)
+    assert parent.program.wait() == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -211,6 +237,14 @@ def test_database_without_eram_ends_all_of_them(bare_dsn, run_program):
     program = run_program("--allow", "sample_jobs", "--processes", "3", "--dsn", bare_dsn)
     assert program.wait() == 2
     assert program.log.count("eram is not installed in this database") == 1
+
+
+def test_process_that_ends_before_it_has_started_ends_all(dsn, run_program, tmp_path, monkeypatch):
+    (tmp_path / "leaving.py").write_text("import os\nos._exit(0)\n")
+    monkeypatch.chdir(tmp_path)
+    program = run_program("--allow", "leaving", "--processes", "2", "--dsn", dsn)
+    assert program.wait() == 1
+    assert program.log.count("it ended with 0 before it had started") == 1
 
 
 def test_what_goes_wrong_later_is_tried_again_until_it_does_not(conn, dsn, run_processes):

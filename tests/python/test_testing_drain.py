@@ -151,6 +151,51 @@ def test_a_handler_that_breaks_its_transaction_fails(test_conn, mistake, error):
     assert words(test_conn) == []
 
 
+def test_constraints_are_checked_at_the_end_of_a_job_and_as_deferred_as_before(test_conn):
+    test_conn.execute("create table counts (count int unique deferrable initially deferred)")
+    test_conn.execute("insert into counts values (1)")
+    for count in (1, 2):
+        jobs.send.enqueue(test_conn, query=f"insert into counts values ({count})")
+    drained = testing.drain(test_conn, raises=False)
+    assert drained.counts == {"failed": 1, "completed": 1}
+    assert str(drained.runs[0].error).startswith("UniqueViolation: duplicate key")
+    assert test_conn.execute("select count from counts order by 1").fetchall() == [(1,), (2,)]
+    test_conn.execute("insert into counts values (1)")
+    test_conn.execute("delete from counts")
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("set local lock_timeout = '1234ms'", "lock_timeout"),
+        ("set work_mem = '5MB'; set datestyle = 'german'", "work_mem"),
+        ("set local role pg_database_owner", "role"),
+        ("set local search_path = pg_catalog", "search_path"),
+        ("set local statement_timeout = '1ms'", "statement_timeout"),
+    ],
+)
+def test_what_a_handler_sets_ends_with_it(test_conn, query, name):
+    ask = f"select current_setting('{name}'), current_setting('datestyle')"
+    test_conn.execute("set local lock_timeout = '7s'")
+    before = test_conn.execute(ask).fetchall()
+    jobs.send.enqueue(test_conn, query=query)
+    jobs.send.enqueue(test_conn, query="insert into words values ('x')")
+    # With some of them the job cannot be completed, by a worker neither.
+    ended = [each.outcome for each in testing.drain(test_conn, raises=False)]
+    assert ended[1] == "completed"
+    assert test_conn.execute(ask).fetchall() == before
+    if name == "search_path":
+        assert ended[0] == "failed"
+    if name in {"lock_timeout", "work_mem"}:
+        assert ended[0] == "completed"
+
+
+@pytest.mark.parametrize("max_jobs", [0, None, "10"])
+def test_the_most_jobs_are_a_number(test_conn, max_jobs):
+    with pytest.raises(ValueError, match="max_jobs must be a number from 1"):
+        testing.drain(test_conn, max_jobs=max_jobs)
+
+
 def test_a_handler_that_ends_the_transaction_of_the_test_ends_the_test(connect):
     conn = connect()
     conn.execute("create table words (word text)")

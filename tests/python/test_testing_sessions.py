@@ -38,6 +38,13 @@ def engine(testing_dsn: str) -> Iterator[sqlalchemy.Engine]:
     engine.dispose()
 
 
+class Plain:
+    """A connection of psycopg behind a class of its own, so that nobody knows what it is."""
+
+    def __init__(self, conn: psycopg.Connection) -> None:
+        self.cursor = conn.cursor
+
+
 def words(session: Any) -> list[str]:
     return [row[0] for row in session.execute(sqlalchemy.text("select word from words"))]
 
@@ -91,6 +98,44 @@ def test_a_session_that_has_committed_has_no_jobs_of_its_own(dsn):
     engine.dispose()
 
 
+@pytest.fixture(params=["psycopg", "sqlalchemy", "plain"])
+def committing(request, dsn) -> Iterator[Any]:
+    """A connection that commits each statement, of several libraries."""
+    if request.param == "sqlalchemy":
+        engine = sqlalchemy.create_engine(url(dsn), isolation_level="AUTOCOMMIT")
+        with sqlalchemy.orm.Session(engine) as session:
+            yield session
+        engine.dispose()
+        return
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        yield Plain(conn) if request.param == "plain" else conn
+
+
+def test_what_would_stay_is_refused(conn, committing):
+    conn.execute("select eram_schedule('hourly', '1 hour', 'testing_jobs:greet')")
+    conn.execute("update eram_schedules set next_run_at = now()")
+    before = value(conn, "select jsonb_agg(each order by name) from eram_schedules as each")
+    jobs.greet.enqueue(committing, name="Ada")
+    for act in (
+        testing.drain,
+        testing.tick,
+        lambda conn: testing.advance(conn, 60),
+        lambda conn: testing.declare_schedules(conn, eram.Engine(allow=["shop"])),
+        testing.refute_enqueued,
+    ):
+        with pytest.raises(EramError, match="there is no transaction"):
+            act(committing)
+    after = value(conn, "select jsonb_agg(each order by name) from eram_schedules as each")
+    assert (after, value(conn, "select count(*) from eram_workers")) == (before, 0)
+    testing.assert_enqueued(committing, jobs.greet, committed=True, count=1)
+    if isinstance(committing, psycopg.Connection):
+        assert testing.drain(committing, committed=True).counts == {"completed": 1}
+    else:
+        with pytest.raises(EramError, match="there is no transaction"):
+            testing.drain(committing, committed=True)
+        assert value(conn, "select attempt from eram_jobs") == 0
+
+
 def test_a_session_inside_an_outer_transaction(engine):
     """As SQLAlchemy recommends for test suites: the application may commit as it likes."""
     with engine.connect() as connection:
@@ -110,12 +155,7 @@ def test_a_session_inside_an_outer_transaction(engine):
 
 
 def test_a_connection_of_another_library(testing_dsn):
-    """Anything with a DB-API cursor; here it is psycopg's, behind a class of its own."""
-
-    class Plain:
-        def __init__(self, conn: psycopg.Connection) -> None:
-            self.cursor = conn.cursor
-
+    """Anything with a DB-API cursor."""
     with psycopg.connect(testing_dsn) as conn:
         conn.execute(CREATE)
         plain = Plain(conn)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import sample_jobs
 from helpers import eventually, job_of, wait_for_state
 
 import eram
-from eram._programs.program import SAME_SIGNAL_SECONDS
+from eram._programs.program import SAME_SIGNAL_SECONDS, flush_streams
 
 RESCUED_WITHIN_SECONDS = 5
 
@@ -138,6 +139,36 @@ def test_job_that_kills_its_worker_is_not_run_for_ever(conn, spawn_worker):
     assert len(job["errors"]) == 1
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_program_may_be_started_without_standard_streams(
+    conn, dsn, run_program, tmp_path, monkeypatch, count
+):
+    (tmp_path / "shut.py").write_text(
+        "import os, sys\n"
+        "os.closerange(0, 2)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'eram.worker', *sys.argv[1:]])\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    options = ("--dsn", dsn, "--allow", "sample_jobs", "--processes", str(count))
+    worker = run_program(*options, module="shut")
+    worker.wait_for_log("registered")
+    wait_for_state(conn, sample_jobs.nothing.enqueue(conn).id, "completed")
+    streams = [Path(f"/proc/{worker.pid}/fd/{number}").readlink() for number in (0, 1)]
+    assert streams == [Path(os.devnull)] * 2
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert "Traceback" not in worker.log
+
+
+def test_what_cannot_be_written_any_more_holds_up_no_end(monkeypatch):
+    with pytest.raises(OSError, match="No space left"), Path("/dev/full").open("w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        full.write("to nobody")
+        flush_streams()
+    monkeypatch.setattr("sys.stdout", None)
+    flush_streams()
+
+
 def test_current_folder_can_be_imported_from(conn, dsn, run_program, tmp_path, monkeypatch):
     (tmp_path / "app_jobs.py").write_text("import eram\n@eram.job\ndef ping(job): return 'pong'\n")
     monkeypatch.chdir(tmp_path)
@@ -191,6 +222,7 @@ def test_database_from_the_libpq_variables(conn, run_program):
         (["--allow", "app", "--config", "absent.toml"], 2, "absent.toml cannot be read"),
         (["--allow", "app", "--dsn", "host=/nowhere dbname=x"], 1, "the worker cannot start"),
         (["--alow", "app"], 2, "unrecognized arguments: --alow"),
+        (["--allow", "app", "--name", b"\xff"], 2, "an argument is not in UTF-8: '\\udcff'"),
     ],
 )
 def test_program_says_what_is_wrong_and_ends(run_program, arguments, code, message):

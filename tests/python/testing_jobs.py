@@ -54,6 +54,11 @@ def end(job: eram.Job, outcome: str) -> Any:
 
 
 @eram.job(transaction=True)
+def send(job: eram.Job, conn: Any, query: str) -> None:
+    conn.execute(query)
+
+
+@eram.job(transaction=True)
 def count_word(job: eram.Job, conn: Any, word: str, mistake: str | None = None) -> None:
     conn.execute("insert into words values (%s)", (word,))
     match mistake:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ _ELSEWHERE = {
     "timeZone": "timezone",
     "cron_jobs": "cron",
     "crontab": "cron",
+    "schedules": "cron",
 }
 
 
@@ -81,6 +83,27 @@ def check_whole(
 def check_text(name: str, value: Any, what: str) -> None:
     """Refuse what is not a string, or an empty one."""
     check(isinstance(value, str) and value.strip(), f"{name} must be {what}", value)
+
+
+def check_name(what: str, value: Any, longest: int) -> None:
+    """Refuse what the server would not take for a name; what it takes is for the server to say."""
+    check(isinstance(value, str) and value, f"{what} must have a name", value)
+    if len(value) > longest:
+        raise ConfigError(
+            f"{what} has a name of {len(value)} characters, and {longest} are allowed:"
+            f" {value[:40]!r}..."
+        )
+    is_plain = value.strip(" ") == value and not any(map(_is_control, value))
+    check(
+        is_plain,
+        f"the name of {what} must have no control characters, and no blanks at its ends",
+        value,
+    )
+
+
+def _is_control(character: str) -> bool:
+    # Halves of surrogate pairs cannot be sent either.
+    return unicodedata.category(character) in {"Cc", "Cs"}
 
 
 def is_list(value: Any) -> bool:

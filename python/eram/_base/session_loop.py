@@ -54,6 +54,7 @@ class SessionLoop:
         self._part = outage.part(what, longest_seconds=LONGEST_BACKOFF_SECONDS)
         self._session: Session | None = None
         self._alarm = threading.Event()
+        self._has_ended = threading.Event()
         # A daemon: whoever ends it decides how long to wait.
         self._thread = threading.Thread(target=self._run, name=f"eram-{what}", daemon=True)
 
@@ -68,10 +69,19 @@ class SessionLoop:
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end, and say whether it has come."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        # A join() that a signal handler interrupts would have the thread pass for ended.
+        if not self._has_ended.wait(timeout):
+            return False
+        self._thread.join()
+        return True
 
     def _run(self) -> None:
+        try:
+            self._act_until_the_end()
+        finally:
+            self._has_ended.set()
+
+    def _act_until_the_end(self) -> None:
         while True:
             seconds: float | None = jittered(self._pause)
             try:

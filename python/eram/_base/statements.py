@@ -81,11 +81,16 @@ COMPLETE_JOB: LiteralString = (
     " array(select eram_complete_jobs(array[%s::bigint], array[%s::integer], array[%s::jsonb])"
     " where current_setting('eram.transaction', true) = %s::text)"
 )
-# What a driver must be able to do: its answer is the mark.
+# What a driver must be able to do: its answer is the mark, and which transaction it is.
 TRY_TRANSACTION: LiteralString = (
-    "select current_setting('eram.transaction', true), eram_version(),"
+    "select current_setting('eram.transaction', true), pg_current_xact_id()::text, eram_version(),"
     " current_database()::text, extract(epoch from pg_postmaster_start_time())::text"
 )
+CANCEL_SESSION: LiteralString = (
+    "select pg_cancel_backend(pid) from pg_stat_activity where pid = %s"
+    " and datname = current_database() and usename = session_user and state = 'active'"
+)
+TRANSACTION_STATUS: LiteralString = "select pg_xact_status(%s::text::xid8)"
 
 # In the order of _Row in eram._jobs.watch. How long to wait for locks is said first, in
 # milliseconds, or null. The result comes as text: what a connection makes of jsonb is the business

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType, TracebackType
 
+import psycopg
+
 _PACKAGE = str(Path(__file__).parents[1])
 
 
@@ -17,8 +19,15 @@ def kind(error: BaseException) -> str:
 
 
 def message(error: BaseException) -> str:
-    """Return the error's message, which may be empty."""
-    return _text(lambda: str(error), "(its message cannot be shown)")
+    """Return the error's message, which may be empty.
+
+    Of an error of the server's without its context, which can be long, and is in the traceback.
+    """
+    text = _text(lambda: str(error), "(its message cannot be shown)")
+    if isinstance(error, psycopg.Error) and (context := error.diag.context):
+        # Behind a word in the language of the server.
+        text = text.partition(context)[0].rpartition("\n")[0] or text
+    return text
 
 
 def in_words(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
-from eram._base.checks import check, check_keys, check_text, is_list
+from eram._base.checks import check, check_keys, check_name, check_text, is_list
 from eram._engine.schedule_config import (
     SECTIONS,
     cron_schedules,
@@ -19,7 +19,8 @@ from eram._engine.schedule_config import (
     reindexer_schedule,
 )
 from eram._jobs.handlers import Handler
-from eram._runtime.config import WorkerConfig
+from eram._jobs.middleware import check_is_middleware
+from eram._runtime.config import MAX_NAME_CHARACTERS, WorkerConfig
 from eram._transactions.driver import Drivers
 from eram.errors import ConfigError
 
@@ -69,6 +70,8 @@ class EngineConfig(WorkerConfig):
     def __post_init__(self) -> None:
         WorkerConfig.__post_init__(self)
         check(is_list(self.middleware), "middleware must be a list", self.middleware)
+        for each in self.middleware:
+            check_is_middleware(each)
         if self.driver is not None:
             Drivers(self.driver, self.dsn)
         handler: Any = self.handler
@@ -76,6 +79,7 @@ class EngineConfig(WorkerConfig):
         check(is_fitting, "handler must be a function of the job, or its path", handler)
         if self.application != "":
             check_text("application", self.application, "the name of an application")
+        check_name("the application", self.declared_by, MAX_NAME_CHARACTERS)
         readers: Mapping[str, Callable[[Any], dict[str, Any]]] = {
             "prune": prune_schedule,
             "lifeline": lifeline_schedule,

@@ -9,9 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from eram._base import wording
-from eram._jobs.handlers import Handler, Parameters, Result
+from eram._base.checks import check_name
+from eram._jobs.handlers import Handler, Parameters, Result, made
 from eram._jobs.options import HandlerOptions
 from eram.errors import ConfigError, HandlerDefinitionError
+
+# As the server has it.
+MAX_NAME_CHARACTERS = 512
 
 
 class LocalHandler(Handler[Parameters, Result]):
@@ -29,8 +33,10 @@ class LocalHandler(Handler[Parameters, Result]):
         aliases: Sequence[str] = (),
     ) -> None:
         self._name = getattr(function, "__name__", "") if name is None else name
-        if not isinstance(self._name, str) or not self._name:
-            raise HandlerDefinitionError(f"a handler must have a name, got {name!r}")
+        try:
+            check_name("a handler", self._name, MAX_NAME_CHARACTERS)
+        except ConfigError as error:
+            raise HandlerDefinitionError(str(error)) from error
         super().__init__(_as_function(function), options, transaction=transaction, aliases=aliases)
         if self.is_async and self.takes_session:
             raise HandlerDefinitionError(
@@ -73,10 +79,11 @@ class LocalHandlers:
     """What one engine has of such handlers. Any thread may add to it, also while workers run."""
 
     def __init__(self, fallback: Callable[..., Any] | str | None = None) -> None:
+        """Raise ConfigError if the fallback cannot run jobs."""
         self.fallback: FallbackHandler | None = None
         self._fallback_path = fallback if isinstance(fallback, str) else None
         if fallback is not None and not isinstance(fallback, str):
-            self.fallback = FallbackHandler(fallback)
+            self.fallback = _as_fallback("handler", fallback)
         self._named: dict[str, LocalHandler[..., Any]] = {}
         self._given: dict[str, Handler[..., Any]] = {}
         # All of them, with their aliases.
@@ -89,7 +96,7 @@ class LocalHandlers:
         """Import the fallback, if it is given by its path.
 
         Raises:
-            ConfigError: it cannot be imported, or it is no function.
+            ConfigError: it cannot be imported, or it cannot run jobs.
         """
         path = self._fallback_path
         if path is None or self.fallback is not None:
@@ -103,7 +110,7 @@ class LocalHandlers:
             ) from error
         if not callable(found):
             raise ConfigError(f'handler "{path}" must be a function of the job, got {found!r}')
-        self.fallback = FallbackHandler(found)
+        self.fallback = _as_fallback(f'handler "{path}"', found)
 
     @property
     def names(self) -> list[str]:
@@ -143,6 +150,15 @@ class LocalHandlers:
         known = self.known()
         by_alias = {alias: each for each in known.values() for alias in each.aliases}
         self._by_name = {**by_alias, **known}
+        # Whoever has looked since the handler was made has not found it here.
+        made.changed()
+
+
+def _as_fallback(what: str, function: Callable[..., Any]) -> FallbackHandler:
+    try:
+        return FallbackHandler(function)
+    except HandlerDefinitionError as error:
+        raise ConfigError(f"{what} cannot run jobs: {error}") from error
 
 
 def _code_of(handler: Handler[..., Any]) -> str:

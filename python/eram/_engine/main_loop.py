@@ -1,7 +1,7 @@
 """Running handlers in the thread that is in `Engine.run()`, for the queues' threads.
 
 What is handed over waits its turn. Plain functions run one after the other, as the main thread's
-own code would; async ones run side by side while no plain one does.
+own code would; async ones run side by side while no plain one does, and make a step between two.
 """
 
 from __future__ import annotations
@@ -21,13 +21,11 @@ from typing import Any, TypeAlias
 
 from eram._jobs.job import Job
 from eram._jobs.outcome import Outcome, Released
-from eram._runtime.event_loop import end_leftovers, served_here, suspended
+from eram._runtime.event_loop import finish, served_here, suspended
 
 Work: TypeAlias = Callable[[], Outcome]
 AsyncWork: TypeAlias = Callable[[], Coroutine[Any, Any, Outcome]]
 
-# What has been cancelled because the time is up has so long to tidy up.
-LEFTOVER_SECONDS = 1.0
 SIGNAL_BYTES = 4_096
 
 
@@ -128,7 +126,8 @@ class MainLoop:
         """Run what comes in until `close`.
 
         Args:
-            is_over: asked after each `ring`; when it says so, this closes the loop itself.
+            is_over: asked again and again, between any two plain functions; when it says so, this
+                closes the loop itself. What it raises, this raises.
             grace_period: how many seconds async handlers have to end after that.
 
         Raises:
@@ -143,24 +142,24 @@ class MainLoop:
             self._loop = loop
         try:
             with _woken_by_signals(loop):
-                while True:
-                    if is_over():
-                        self.close()
-                    self._begin(loop)
-                    if self._is_closed and not self._waiting:
-                        break
+                while not (is_over() or self._is_closed):
+                    self._begin_next(loop)
                     _serve(loop)
+                self.close()
                 timer = loop.call_later(grace_period, loop.stop)
                 while self._begun and timer.when() > loop.time():
                     _serve(loop)
+                    is_over()
         finally:
             self.close()
             self._loop = None
-            _finish(loop)
-            # Nobody else would tell those who wait for it.
-            for call in list(self._begun.values()):
-                self._end(call, _Abandoned())
-            self._thread_id = None
+            try:
+                finish(loop)
+            finally:
+                # Nobody else would tell those who wait for it.
+                for call in list(self._begun.values()):
+                    self._end(call, _Abandoned())
+                self._thread_id = None
 
     def _hand_over(self, call: _Call) -> Outcome:
         with self._lock:
@@ -171,21 +170,26 @@ class MainLoop:
         self.ring()
         return call.wait()
 
-    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run the plain functions that wait, outside of the event loop, and start the others."""
-        while True:
-            with self._lock:
-                if not self._waiting:
-                    return
-                call = self._waiting.popleft()
-                self._begun[call.job] = call
-            if call.make is not None:
-                call.task = loop.create_task(call.make(), context=Context())
-                call.task.add_done_callback(functools.partial(self._end_task, call))
-                if call.job.cancelled:
-                    call.task.cancel()
-            elif call.work is not None:
-                self._work(call, call.work)
+    def _begin_next(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin what has waited longest: a task, or a plain function, outside of the event loop.
+
+        It is one at a time, so that tasks, signals and a stop get their turn before the next one.
+        """
+        with self._lock:
+            if not self._waiting:
+                return
+            call = self._waiting.popleft()
+            self._begun[call.job] = call
+        if call.make is not None:
+            call.task = loop.create_task(call.make(), context=Context())
+            call.task.add_done_callback(functools.partial(self._end_task, call))
+            if call.job.cancelled:
+                call.task.cancel()
+        elif call.work is not None:
+            self._work(call, call.work)
+        # The loop goes round once then, instead of until somebody rings.
+        if self._waiting:
+            self.ring()
 
     def _work(self, call: _Call, work: Work) -> None:
         error: BaseException | None = None
@@ -245,15 +249,6 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
     """
     with served_here(loop):
         loop.run_forever()
-
-
-def _finish(loop: asyncio.AbstractEventLoop) -> None:
-    leftovers = loop.create_task(asyncio.wait_for(end_leftovers(), LEFTOVER_SECONDS))
-    while not leftovers.done():
-        # Each ring that nobody has heard ends it early.
-        with contextlib.suppress(BaseException):
-            loop.run_until_complete(leftovers)
-    loop.close()
 
 
 def _frames_below(frame: FrameType | None) -> list[FrameType]:

@@ -81,19 +81,19 @@ class EngineRun:
         return self._stopped_at is not None
 
     def start(self) -> None:
-        """Try the driver, declare the schedules, and start the worker.
+        """Try the driver, register the worker, declare the schedules, and begin to fetch jobs.
+
+        What an application declares changes only for a worker that the server has accepted.
 
         Raises:
             ConfigError, psycopg.Error: one of these cannot be done; nothing runs then.
         """
-        self.worker.prepare()
-        if self._registration is not None:
-            self._registration.start()
+        registration = self._registration
         try:
-            self.worker.start()
+            self.worker.start(None if registration is None else registration.start)
         except BaseException:
-            if self._registration is not None:
-                self._registration.stop()
+            if registration is not None:
+                registration.stop()
             raise
 
     def begin_to_stop(self, grace_period: float) -> bool:
@@ -102,13 +102,15 @@ class EngineRun:
         if not self._stopping.acquire(blocking=False):
             return False
         self._stopped_at = time.monotonic()
-        logger.info(
-            "stopping: %s jobs have %s seconds to end", self.worker.unfinished, grace_period
-        )
-        if self._registration is not None:
-            self._registration.stop()
-        self.worker.stop()
-        self.main_loop.close()
+        try:
+            logger.info(
+                "stopping: %s jobs have %s seconds to end", self.worker.unfinished, grace_period
+            )
+            self._end_all()
+        # A signal handler has raised it in between: nobody would do the rest.
+        except BaseException:
+            self._end_all()
+            raise
         return True
 
     def join(self, timeout: float) -> bool:
@@ -121,6 +123,7 @@ class EngineRun:
         """Run the handlers of the main thread until a stop, and wait for the end of all."""
 
         def is_over() -> bool:
+            signals.raise_again()
             if signals.has_come:
                 self.begin_to_stop(self._grace_period)
             return self.is_stopping
@@ -129,6 +132,7 @@ class EngineRun:
             self.main_loop.run(is_over, self._grace_period)
         finally:
             self.begin_to_stop(self._grace_period)
+        signals.raise_again()
         left = (self._stopped_at or 0.0) + self._grace_period - time.monotonic()
         if self.worker.join(max(left, REPORT_SECONDS)):
             logger.info("stopped")
@@ -151,6 +155,12 @@ class EngineRun:
                 " their jobs wait: %s",
                 ", ".join(self._local.names),
             )
+
+    def _end_all(self) -> None:
+        if self._registration is not None:
+            self._registration.stop()
+        self.worker.stop()
+        self.main_loop.close()
 
     @property
     def _is_run_by_caller(self) -> bool:

@@ -100,6 +100,12 @@ class ScheduleRegistration:
                 name,
                 self._application,
             )
+        elif change == "changed" and declared_by is not None:
+            logger.warning(
+                'schedule "%s" is changed, which the application "%s" declares otherwise',
+                name,
+                declared_by,
+            )
         elif change != "refused":
             logger.info('schedule "%s" is %s', name, change)
         elif declared_by is None:
@@ -118,4 +124,5 @@ class ScheduleRegistration:
 def _all(error: psycopg.Error) -> str:
     """Say what is wrong, where, and what would be right."""
     said = (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint)
-    return "; ".join(part.rstrip(".") for part in said if part)
+    # A part of the client may have refused it.
+    return "; ".join(part.rstrip(".") for part in said if part) or str(error)

@@ -29,6 +29,7 @@ class StopSignals:
         self._process = os.getpid()
         self._signalled_at: float | None = None
         self._previous: dict[int, Any] = {}
+        self._raised: BaseException | None = None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -49,13 +50,18 @@ class StopSignals:
         """Whether there was one."""
         return self._signalled_at is not None
 
+    def raise_again(self) -> None:
+        """Raise what a second signal has raised: somewhere in a handler, where it was caught."""
+        if self._raised is not None:
+            raise self._raised
+
     def _restore(self) -> None:
         while self._previous:
             number, previous = self._previous.popitem()
             # None is a handler that was not made by Python.
             signal.signal(number, signal.SIG_DFL if previous is None else previous)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as signal wants it
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if os.getpid() != self._process:
             # A process that a handler forked has this function too: the signal is for it alone.
@@ -66,5 +72,13 @@ class StopSignals:
             self._on_signal()
         # Sent to a process and to its group, the same one comes twice.
         elif now - self._signalled_at > SAME_SIGNAL_SECONDS:
+            previous = self._previous.get(number)
             self._restore()
-            os.kill(os.getpid(), number)
+            if not callable(previous):
+                os.kill(os.getpid(), number)
+                return
+            try:
+                previous(number, frame)
+            except BaseException as error:
+                self._raised = error
+                raise

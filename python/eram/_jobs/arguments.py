@@ -31,7 +31,13 @@ class Arguments:
             raise HandlerDefinitionError(
                 f'handler "{self._path}" is a generator: it would never run'
             )
-        parameters = list(inspect.signature(function).parameters.values())
+        try:
+            parameters = list(inspect.signature(function).parameters.values())
+        # It stands for one that is not Python's.
+        except ValueError as error:
+            raise HandlerDefinitionError(
+                f'handler "{self._path}" has parameters that cannot be seen: {error}'
+            ) from error
         by_position = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
         if takes_session is None:
             second = parameters[1] if len(parameters) > 1 else None

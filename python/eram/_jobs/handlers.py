@@ -41,6 +41,10 @@ class _Made:
 
     def add(self, handler: Handler[..., Any]) -> None:
         self._handlers.add(handler)
+        self.changed()
+
+    def changed(self) -> None:
+        """Have whoever knows all of them look again."""
         self.version = next(self._numbers)
 
     def __iter__(self) -> Iterator[Handler[..., Any]]:

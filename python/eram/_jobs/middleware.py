@@ -28,33 +28,53 @@ def load_middleware(given: Iterable[Middleware | str]) -> tuple[Middleware, ...]
     return tuple(_load(each) for each in given)
 
 
-def _load(given: Any) -> Middleware:
-    found: Any = _import(given) if isinstance(given, str) else given
+def check_is_middleware(given: Any) -> None:
+    """Refuse what can be none, importing nothing.
+
+    Raises:
+        ConfigError: it is neither such a function nor a path.
+    """
+    if isinstance(given, str):
+        _check_path(given)
+    else:
+        _check_function(given)
+
+
+def _check_function(given: Any) -> None:
     # What a decorator has made of it is no generator any more; an async context manager is of no
     # use whoever makes it.
     is_wrong = (
-        not callable(found)
-        or inspect.iscoroutinefunction(found)
-        or inspect.isgeneratorfunction(found)
-        or inspect.isasyncgenfunction(inspect.unwrap(found))
+        not callable(given)
+        or inspect.iscoroutinefunction(given)
+        or inspect.isgeneratorfunction(given)
+        or inspect.isasyncgenfunction(inspect.unwrap(given))
     )
     if is_wrong:
         hint = ""
-        if inspect.isgeneratorfunction(found):
+        if inspect.isgeneratorfunction(given):
             hint = "; put @contextlib.contextmanager on it"
-        elif callable(found) and inspect.isasyncgenfunction(inspect.unwrap(found)):
+        elif callable(given) and inspect.isasyncgenfunction(inspect.unwrap(given)):
             hint = "; it cannot be async, also for async handlers"
         raise ConfigError(
             "middleware must be functions of a job that return a context manager,"
             f' or their paths "module:function"; got {given!r}{hint}'
         )
+
+
+def _load(given: Any) -> Middleware:
+    found: Any = _import(given) if isinstance(given, str) else given
+    _check_function(found)
     middleware: Middleware = found
     return middleware
 
 
-def _import(path: str) -> object:
+def _check_path(path: str) -> None:
     if not PATH.fullmatch(path):
         raise ConfigError(f'middleware "{path}" is no path of the form "module:function"')
+
+
+def _import(path: str) -> object:
+    _check_path(path)
     module, _, names = path.partition(":")
     try:
         found: object = importlib.import_module(module)

@@ -68,6 +68,15 @@ class CommandParser(argparse.ArgumentParser):
         """Take the option of those who want to read the answer by a program."""
         self.add_argument("--json", action="store_true", help="answer with one JSON object")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Read the arguments, of which each is text."""
+        for each in sys.argv[1:] if args is None else args:
+            try:
+                each.encode()
+            except UnicodeEncodeError:
+                self.error(f"an argument is not in UTF-8: {each!r}")
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and the nearest that is right, and leave with 2."""
         wrong = re.match(r"unrecognized arguments: (--[^ =]+)", message)
@@ -102,13 +111,21 @@ def answer(**values: Any) -> None:
 def run(command: str, act: Callable[[], int]) -> int:
     """Do what a command does; return its exit code, and say what went wrong in one place."""
     try:
-        return act()
+        code = act()
+        sys.stdout.flush()
+    # A full disk, say, or nobody reads it any more.
+    except OSError as error:
+        print(f"eram {command}: the answer is lost: {error}", file=sys.stderr)
+        # What is left of it would be tried again.
+        sys.stdout = None
+        return FAILED
     except EramError as error:
         print(f"eram {command}: {error}", file=sys.stderr)
         return MISUSED
     except psycopg.Error as error:
         print(f"eram {command}: {describe(error)}", file=sys.stderr)
         return MISUSED if (error.sqlstate or "").startswith(_DATA_EXCEPTION) else FAILED
+    return code
 
 
 def describe(error: psycopg.Error) -> str:

@@ -25,7 +25,8 @@ from typing import NoReturn, TypeAlias
 import psycopg
 
 from eram._base.connection import Backoff
-from eram._programs.program import STOP_SIGNALS, Signals, end_process, explain
+from eram._programs import program
+from eram._programs.program import STOP_SIGNALS, Signals
 from eram.errors import ConfigError
 
 # Not __name__: whoever reads the log knows the program.
@@ -99,7 +100,7 @@ class Processes:
             for place in self._places:
                 if place.pid:
                     self._hear(place)
-                    self._bury(place)
+            self._reap()
             if self._signals.has_come:
                 self._stop()
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
@@ -117,8 +118,7 @@ class Processes:
 
     def _fork(self, place: _Place) -> None:
         ours, theirs = socket.socketpair()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        program.flush_streams()
         # What comes for the child before it can hear it, waits.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*STOP_SIGNALS, signal.SIGCHLD})
         try:
@@ -152,11 +152,11 @@ class Processes:
             ).start()
             code = self._work(place.name, signals, lambda: _say(link, _STARTED))
         except (ConfigError, psycopg.Error) as error:
-            code, text = explain(error, "worker")
+            code, text = program.explain(error, "worker")
             _say(link, _FAILED + text.encode(errors="replace"))
         except BaseException:
             traceback.print_exc()
-        end_process(code)
+        program.end_process(code)
 
     def _wait(self) -> None:
         """Wait until a signal comes, a child speaks or ends, or something is due."""
@@ -199,24 +199,31 @@ class Processes:
                 ", ".join(f"{each.name} ({each.pid})" for each in self._places if each.pid),
             )
 
-    def _bury(self, place: _Place) -> None:
+    def _reap(self) -> None:
+        """Take note of all that have ended, also of what is nobody else's: it may be process 1."""
+        living = {place.pid: place for place in self._places if place.pid}
+        while living:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                break
+            if pid in living:
+                self._bury(living.pop(pid), os.waitstatus_to_exitcode(status))
+
+    def _bury(self, place: _Place, code: int) -> None:
         """Take note of a child that has ended."""
-        pid, status = os.waitpid(place.pid, os.WNOHANG)
-        if not pid:
-            return
+        pid = place.pid
         # What it said last may have come in between.
         self._hear(place)
         place.pid = 0
         if place.link is not None:
             place.link.close()
             place.link = None
-        code = os.waitstatus_to_exitcode(status)
-        end = f"ended with {code}" if code >= 0 else f"was ended by {_signal_name(-code)}"
+        end = f"ended with {code}" if code >= 0 else f"was ended by {program.signal_name(-code)}"
         if self._kill_at is not None:
             if code:
                 logger.warning("worker process %s (%s) %s", place.name, pid, end)
                 self._code = self._code or 1
-        elif place.started_at is None and code:
+        elif place.started_at is None:
             reason = place.said.removeprefix(_FAILED).decode(errors="replace")
             self._fail(place, code, reason or f"it {end} before it had started")
         else:
@@ -290,11 +297,3 @@ def _say(link: socket.socket, what: bytes) -> None:
     # Whoever is gone need not hear it.
     with contextlib.suppress(OSError):
         link.sendall(what)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    # Signals in real time have no names.
-    except ValueError:
-        return f"signal {number}"

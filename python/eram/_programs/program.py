@@ -82,6 +82,15 @@ class Signals:
             self._on_second()
 
 
+def signal_name(number: int) -> str:
+    """Say what a signal is called."""
+    try:
+        return signal.Signals(number).name
+    # Signals in real time have no names.
+    except ValueError:
+        return f"signal {number}"
+
+
 def explain(error: ConfigError | psycopg.Error, what: str) -> tuple[int, str]:
     """Say why a program cannot start, and with which code it exits."""
     if isinstance(error, ConfigError):
@@ -89,9 +98,28 @@ def explain(error: ConfigError | psycopg.Error, what: str) -> tuple[int, str]:
     return 1, f"the {what} cannot start: {str(error).strip()}"
 
 
+def open_streams() -> None:
+    """Make up for standard streams that the process was started without.
+
+    What is opened next would have their numbers, and hear what is meant for them.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Never closed. The lowest number that is free is the one that is missing.
+            stream = open(os.devnull, mode)  # noqa: SIM115, PTH123
+            setattr(sys, name, stream)
+
+
+def flush_streams() -> None:
+    """Send what is still to be written to the standard streams, if that can be done."""
+    for stream in (sys.stdout, sys.stderr):
+        # Whoever reads it may be gone; and a handler may have put anything there.
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
 def end_process(code: int) -> NoReturn:
     """End the process without the interpreter's goodbye, which unfinished threads could hold up."""
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_streams()
     os._exit(code)

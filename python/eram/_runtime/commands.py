@@ -196,12 +196,14 @@ class CommandRunner:
                 ) as conn:
                     conn.execute(statements.FINISH_COMMAND, (command.run_id, error))
                     return
-            # No connection, or the session that ran the command is lost and yet goes on.
-            except psycopg.OperationalError as problem:
+            except psycopg.Error as problem:
                 if is_outage(problem):
                     part.lost(problem)
-                else:
+                # The session that ran the command is lost, and yet goes on.
+                elif isinstance(problem, psycopg.OperationalError):
                     complaint.say(problem)
+                else:
+                    raise
                 part.wait(self._is_cancelled.is_set)
                 if self._is_cancelled.is_set():
                     raise

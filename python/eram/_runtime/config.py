@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from eram._base.checks import check, check_number, is_list
+from eram._base.checks import check, check_name, check_number, is_list
 from eram.errors import ConfigError
 
 DEFAULT_QUEUES: Mapping[str, int] = MappingProxyType({"default": 10})
@@ -20,6 +20,9 @@ DEFAULT_POLL_INTERVAL = 1.0
 DEFAULT_GRACE_PERIOD = 15.0
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
+# As the server has it.
+MAX_QUEUE_CHARACTERS = 128
+MAX_NAME_CHARACTERS = 255
 MAX_QUEUE_LIMIT = 1_000
 MAX_PROCESSES = 256
 # Less would be a busy loop; more is a mistake, such as milliseconds.
@@ -58,6 +61,8 @@ class WorkerConfig:
             options["maintenance"],
         )
         check(isinstance(options["name"], str), "name must be a string", self.name)
+        if self.name:
+            check_name("the worker", self.name, MAX_NAME_CHARACTERS)
         check(
             self.log_level in LOG_LEVELS, f"log_level must be one of {LOG_LEVELS}", self.log_level
         )
@@ -81,14 +86,15 @@ def check_dsn(dsn: Any) -> None:
     check(isinstance(dsn, str), "dsn must be a string", dsn)
     try:
         conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError as error:
+    # UnicodeError: it is not in UTF-8.
+    except (psycopg.ProgrammingError, UnicodeError) as error:
         raise ConfigError(f"dsn cannot be read: {str(error).strip()}") from error
 
 
 def _check_queues(queues: Any) -> None:
     check(isinstance(queues, Mapping) and queues, "queues must have names and limits", queues)
     for queue, limit in queues.items():
-        check(isinstance(queue, str) and queue, "a queue must have a name", queue)
+        check_name("a queue", queue, MAX_QUEUE_CHARACTERS)
         check(
             type(limit) is int and 1 <= limit <= MAX_QUEUE_LIMIT,
             f'the limit of queue "{queue}" must be a number from 1 to {MAX_QUEUE_LIMIT}',
@@ -108,7 +114,7 @@ def check_any_allowed(allow: Any) -> None:
     if is_list(allow) and not allow:
         raise ConfigError(
             "no module is allowed, so no handler could be run;"
-            " name the modules of your handlers with --allow, such as --allow myapp.jobs"
+            ' name the modules of your handlers: allow=["myapp.jobs"], or --allow myapp.jobs'
         )
 
 

@@ -21,6 +21,8 @@ Result = TypeVar("Result")
 
 # What handlers have left behind is given so long to end when the loop does.
 LEFTOVER_SECONDS = 1.0
+# Whatever happens meanwhile.
+FINISH_SECONDS = 3.0
 
 
 class Elsewhere(Protocol):
@@ -185,8 +187,7 @@ class EventLoop:
                 self._abandon(loop, error)
                 return
         with contextlib.suppress(BaseException):
-            loop.run_until_complete(end_leftovers())
-        loop.close()
+            finish(loop)
 
     def _abandon(self, loop: asyncio.AbstractEventLoop, error: Exception) -> None:
         """Leave a loop that is of no use, and let the next job start another one."""
@@ -263,11 +264,34 @@ def _running(outermost: FrameType | None, thread_id: int) -> list[FrameType]:
     return []
 
 
-async def end_leftovers() -> None:
-    """Cancel every other task of the loop, and wait for their ends, within bounds."""
+def finish(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel all tasks of a loop that does not run, let them tidy up within bounds, and close it.
+
+    Signal handlers run in here, and what they raise is for the caller.
+    """
+    # What a signal handler has raised may have come in between the steps in which it stopped.
+    asyncio._set_running_loop(None)  # noqa: SLF001 - there is no other way
+    if loop.is_running():
+        return
+    leftovers = loop.create_task(_end_leftovers())
+    until = loop.time() + FINISH_SECONDS
+    try:
+        while not leftovers.done() and loop.time() < until:
+            # A stop() that the loop has not heard yet ends it early, as does a task that wants to
+            # leave.
+            with contextlib.suppress(Exception, SystemExit, asyncio.CancelledError):
+                loop.run_until_complete(leftovers)
+    finally:
+        loop.close()
+
+
+async def _end_leftovers() -> None:
+    loop = asyncio.get_running_loop()
     leftovers = asyncio.all_tasks() - {asyncio.current_task()}
     for task in leftovers:
         task.cancel()
     if leftovers:
         await asyncio.wait(leftovers, timeout=LEFTOVER_SECONDS)
-    await asyncio.get_running_loop().shutdown_asyncgens()
+    # What generators do when they are closed may take for ever as well.
+    closing = loop.create_task(loop.shutdown_asyncgens())
+    await asyncio.wait({closing}, timeout=LEFTOVER_SECONDS)

@@ -8,6 +8,7 @@ within seconds. So nothing that may take long is done on it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Sequence
@@ -94,8 +95,11 @@ class Maintenance:
         """The id that jobs are fetched under."""
         return self._worker_id
 
-    def start(self) -> None:
+    def start(self, on_registered: Callable[[], None] | None = None) -> None:
         """Register, and start the thread.
+
+        Args:
+            on_registered: called in between; if it raises, the worker says goodbye.
 
         Raises:
             ConfigError: the database has no eram.
@@ -106,6 +110,8 @@ class Maintenance:
             self._register(session)
             self._declare(session)
             self._say_what_is_kept(session)
+            if on_registered is not None:
+                on_registered()
         except psycopg.errors.UndefinedFunction as error:
             session.conn.close()
             raise ConfigError(
@@ -113,6 +119,9 @@ class Maintenance:
                 f" {error.diag.message_primary}"
             ) from error
         except BaseException:
+            with contextlib.suppress(psycopg.Error):
+                if self._worker_id:
+                    session.conn.execute(statements.STOP_WORKER, (self._worker_id,))
             session.conn.close()
             raise
         if self._ticker is None:

@@ -44,6 +44,7 @@ class Notifier:
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_calling = False
+        self._has_ended = threading.Event()
         # What ends the thread is no job.
         self._is_closing = False
 
@@ -72,9 +73,13 @@ class Notifier:
         if self._thread is None:
             return True
         # A listener may stop its own worker, but cannot wait for itself.
-        if self._thread is not threading.current_thread():
-            self._thread.join(timeout)
-        return not self._thread.is_alive()
+        if self._thread is threading.current_thread():
+            return False
+        # A join() that a signal handler interrupts would have the thread pass for ended.
+        if not self._has_ended.wait(timeout):
+            return False
+        self._thread.join()
+        return True
 
     def _put(self, ended: _Ended) -> None:
         self._backlog.put(ended)
@@ -93,10 +98,13 @@ class Notifier:
                 self._thread = thread
 
     def _run(self) -> None:
-        while (ended := self._backlog.get()) is not None:
-            self._is_calling = True
-            _tell(ended)
-            self._is_calling = False
+        try:
+            while (ended := self._backlog.get()) is not None:
+                self._is_calling = True
+                _tell(ended)
+                self._is_calling = False
+        finally:
+            self._has_ended.set()
 
 
 def _tell(ended: _Ended) -> None:

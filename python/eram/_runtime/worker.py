@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -173,8 +173,11 @@ class Worker:
         self._handlers.load()
         self._is_prepared = True
 
-    def start(self) -> None:
+    def start(self, on_registered: Callable[[], None] | None = None) -> None:
         """Import the handlers, register with the server and start to run jobs.
+
+        Args:
+            on_registered: called before the first job is fetched; if it raises, the worker ends.
 
         Raises:
             RuntimeError: it was started before, or there are not enough threads to be had.
@@ -185,7 +188,7 @@ class Worker:
             raise RuntimeError("a worker can be started once; make another one")
         # Before it is a worker, for as long as that takes.
         self.prepare()
-        self._maintenance.start()
+        self._maintenance.start(on_registered)
         self._runners = [
             QueueRunner(
                 queue,

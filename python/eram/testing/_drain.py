@@ -153,17 +153,20 @@ def _drain(
 ) -> Drained:
     if queue is not None and not isinstance(queue, str):
         raise TypeError(f"queue must be the name of one, or None for all, got {queue!r}")
+    if type(max_jobs) is not int or max_jobs < 1:
+        raise ValueError(f"max_jobs must be a number from 1, got {max_jobs!r}")
     if not session.has_transaction and not committed:
         raise EramError(
             "there is no transaction, so it has no jobs to run: enqueue and drain inside one, such"
             " as that of the fixture eram_conn, or pass committed=True"
         )
+    session.demand_transaction(or_begin=committed)
     runs: list[Performed] = []
     upto = None if with_recursion else session.execute(_sql.NEWEST_JOB)[0][0]
     names = json.dumps([queue or "default"]).replace("[", "{").replace("]", "}")
     worker = session.execute(_sql.START_WORKER, names)[0][0]
     try:
-        with InlineRunner(setting, session) as runner:
+        with InlineRunner(setting, session, lambda each: _report(session, each)) as runner:
             while True:
                 ids = sorted({each.job.id for each in runs})
                 rows = session.execute(
@@ -182,8 +185,7 @@ def _drain(
                         f"{max_jobs} runs, and there is still a job that is due, of handler"
                         f' "{rows[0][2]}": does it enqueue or snooze itself for ever?'
                     )
-                outcome, raised = runner.run(_job(rows[0]))
-                state = _report(session, outcome)
+                outcome, state, raised = runner.run(_job(rows[0]))
                 if raises:
                     raise_if_unexpected(outcome, raised)
                 runs.append(performed(outcome, state, raised))

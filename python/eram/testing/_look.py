@@ -158,6 +158,8 @@ class _Look:
         check_options(criteria, Criteria.__annotations__)
         self._session = session_of(conn)
         self._committed = criteria.get("committed", False)
+        if not self._committed:
+            self._session.demand_transaction()
         self._wanted = _wanted(handler, args, criteria)
         self._compared = self._compare(committed=self._committed)
         self.found = [job for job, unmet in self._compared if not unmet]

@@ -12,7 +12,7 @@ from eram._jobs.finding import Handlers
 from eram._jobs.handlers import ConfiguredHandler, Handler
 from eram._jobs.job import Job
 from eram._jobs.options import HandlerOptions, add_options, check_options
-from eram._jobs.outcome import Failed
+from eram._jobs.outcome import Failed, Outcome
 from eram.engine import Engine
 from eram.testing._run import (
     InlineRunner,
@@ -90,12 +90,16 @@ def perform(
         )
     )
     session = None if conn is None else session_of(conn)
-    with InlineRunner(setting._replace(handlers=found), session) as runner:
-        outcome, raised = runner.run(job)
+
+    def state_of(outcome: Outcome) -> str:
+        is_last = isinstance(outcome, Failed) and attempt >= job.max_attempts
+        return "discarded" if is_last else "ended"
+
+    with InlineRunner(setting._replace(handlers=found), session, state_of) as runner:
+        outcome, state, raised = runner.run(job)
     if raises:
         raise_if_unexpected(outcome, raised)
-    is_last = isinstance(outcome, Failed) and attempt >= job.max_attempts
-    return performed(outcome, "discarded" if is_last else "ended", raised)
+    return performed(outcome, state, raised)
 
 
 def _look_at(handler: Any, handlers: Handlers) -> tuple[Handlers, str, dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -28,6 +28,7 @@ from eram._runtime.event_loop import EventLoop
 from eram._runtime.execution import Executor
 from eram.engine import Engine
 from eram.errors import HandlerError, HandlerTransactionError
+from eram.testing import _sql
 from eram.testing._session import Session
 
 Ending: TypeAlias = Literal["completed", "failed", "snoozed", "cancelled", "discarded", "lost"]
@@ -108,12 +109,17 @@ class InlineRunner:
     Args:
         setting: what they run with.
         session: whose transaction handlers run in that want one; None is that there is none.
+        report: notes how a job has ended, where it is stored, and returns its state then.
     """
 
-    def __init__(self, setting: Setting, session: Session | None) -> None:
+    def __init__(
+        self, setting: Setting, session: Session | None, report: Callable[[Outcome], str | None]
+    ) -> None:
         self._session = session
+        self._report = report
         self._raised: BaseException | None = None
-        self._is_transactional = False
+        # Those that held when a handler began that has the transaction.
+        self._settings: str | None = None
         own = None if session is None else session.loop
         # On the loop of an async test, because its connection can be used nowhere else.
         self._loop = EventLoop("eram-testing") if own is None else own
@@ -136,41 +142,48 @@ class InlineRunner:
     ) -> None:
         self._loop.close()
 
-    def run(self, job: Job) -> tuple[Outcome, BaseException | None]:
-        """Run a job's handler; return its outcome, and what it raised.
+    def run(self, job: Job) -> tuple[Outcome, str | None, BaseException | None]:
+        """Run a job's handler; return its outcome, the job's state then, and what it raised.
 
         Raises:
             BaseException: the handler was interrupted, or ended the test.
         """
         self._raised = None
-        self._is_transactional = False
+        self._settings = None
         job.mark_begun()
-        outcome = self._run(job)
+        outcome, state = self._run(job)
         raised = self._raised if isinstance(outcome, Failed) else None
         # Ctrl-C, and what pytest.fail() and pytest.skip() raise. The others are failures of the job
         # in a worker as well.
         ordinary = (Exception, SystemExit, GeneratorExit, asyncio.CancelledError)
         if self._raised is not None and not isinstance(self._raised, ordinary):
             raise self._raised
-        return outcome, raised
+        return outcome, state, raised
 
-    def _run(self, job: Job) -> Outcome:
+    def _run(self, job: Job) -> tuple[Outcome, str | None]:
         if self._session is None:
-            return self._executor.execute(job, self)
+            outcome = self._executor.execute(job, self)
+            return outcome, self._report(outcome)
         savepoint = self._session.begin()
         try:
             outcome = self._executor.execute(job, self)
         except BaseException:
             savepoint.undo()
             raise
+        state: str | None = None
         try:
             self._session.look()
+            if isinstance(outcome, Completed):
+                # As with a worker, what the handler did and this are one.
+                state = self._complete(self._session, outcome)
         except Exception as error:
             savepoint.undo()
-            return self._failed(job, error) if isinstance(outcome, Completed) else outcome
-        if self._is_transactional and not isinstance(outcome, Completed):
+            if isinstance(outcome, Completed):
+                outcome = self._failed(job, error)
+            return outcome, self._report(outcome)
+        if self._settings is not None and not isinstance(outcome, Completed):
             savepoint.undo()
-            return outcome
+            return outcome, self._report(outcome)
         try:
             savepoint.keep()
         except HandlerTransactionError:
@@ -178,12 +191,22 @@ class InlineRunner:
         # What the session had not sent yet is refused by the server.
         except Exception as error:
             savepoint.undo()
-            return self._failed(job, error)
-        return outcome
+            outcome = self._failed(job, error)
+        if isinstance(outcome, Completed):
+            return outcome, state
+        return outcome, self._report(outcome)
+
+    def _complete(self, session: Session, outcome: Completed) -> str | None:
+        if self._settings is None:
+            return self._report(outcome)
+        session.check_constraints()
+        state = self._report(outcome)
+        # What it has set for its transaction ends with it.
+        session.execute(_sql.RESTORE_SETTINGS, self._settings, self._settings)
+        return state
 
     def __call__(self, job: Job, handler: Handler[..., Any], executor: Executor) -> Outcome:
         """Run a handler that wants a transaction: it is the test's."""
-        self._is_transactional = True
         if self._session is None:
             if handler.takes_session:
                 error = HandlerError(f"{handler!r} takes a session: pass conn=...")
@@ -198,6 +221,7 @@ class InlineRunner:
                 )
                 return self._failed(job, error)
             session = (self._session.raw,)
+            self._settings = str(self._session.execute(_sql.SAVE_SETTINGS)[0][0])
         if handler.is_async:
             return self._loop.run(job, lambda: executor.run_async(job, handler, *session))
         return executor.run(job, handler, *session)

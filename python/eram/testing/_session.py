@@ -15,7 +15,7 @@ from psycopg.pq import TransactionStatus
 from eram._base import sessions
 from eram._jobs.job import Job
 from eram._runtime.event_loop import EventLoop
-from eram.errors import HandlerTransactionError
+from eram.errors import EramError, HandlerTransactionError
 
 Result = TypeVar("Result")
 
@@ -24,12 +24,18 @@ _BROKEN = (
     "the handler caught a database error, but its transaction cannot go on after it; put what may"
     " fail into a savepoint"
 )
+_NO_TRANSACTION = (
+    "there is no transaction, so what is done would stay, and no job is its own: be inside one,"
+    " such as that of the fixture eram_conn"
+)
 _ABORTED = "25P02"
+_NOT_IN_ONE = "25P01"
 
 _BEGIN: LiteralString = "savepoint eram_testing"
 _KEEP: LiteralString = "release savepoint eram_testing"
 _UNDO: LiteralString = "rollback to savepoint eram_testing; release savepoint eram_testing"
 _LOOK: LiteralString = "select 1"
+_CHECK_CONSTRAINTS: LiteralString = "set constraints all immediate"
 
 
 class Savepoint(NamedTuple):
@@ -88,6 +94,29 @@ class Session:
         """Whether a transaction is open, as far as can be told."""
         return True
 
+    def demand_transaction(self, *, or_begin: bool = False) -> None:
+        """Refuse a connection that commits each statement.
+
+        Args:
+            or_begin: whether it will do that handlers have transactions of their own.
+
+        Raises:
+            EramError: nothing would be rolled back.
+        """
+        try:
+            # The server knows, whatever the library does.
+            if or_begin:
+                part = self.begin()
+                self.execute(_LOOK)
+                part.keep()
+            else:
+                self.execute(_BEGIN)
+                self.execute(_KEEP)
+        except Exception as error:
+            if _sqlstate(error) == _NOT_IN_ONE:
+                raise EramError(_NO_TRANSACTION) from error
+            raise
+
     def look(self) -> None:
         """Raise unless the transaction can go on; each library raises errors of its own."""
         try:
@@ -96,6 +125,15 @@ class Session:
             if _sqlstate(error) == _ABORTED:
                 raise HandlerTransactionError(_BROKEN) from error
             raise
+
+    def check_constraints(self) -> None:
+        """Raise if a constraint is violated that would be checked at the end of the transaction."""
+        part = self.begin()
+        try:
+            self.execute(_CHECK_CONSTRAINTS)
+        finally:
+            # They are as deferred then as before.
+            part.undo()
 
     def begin(self) -> Savepoint:
         """Begin a part of the transaction that can be undone."""

@@ -49,3 +49,17 @@ COMPARE_JOBS: LiteralString = (
 
 ADVANCE_TIME: LiteralString = "select _eram_advance_time(make_interval(secs => %s::float8))"
 TICK: LiteralString = "select _eram_tick_in_test()"
+
+# What `set` and `set local` change, by names that hold wherever a handler has pointed search_path.
+# The server lists neither the role nor settings that an application has made up.
+SAVE_SETTINGS: LiteralString = (
+    "select cast(pg_catalog.json_object_agg(name, setting) as text) from ("
+    "select name, setting from pg_catalog.pg_settings where context in ('user', 'superuser')"
+    " union all select 'role', pg_catalog.current_setting('role')) as settings"
+)
+RESTORE_SETTINGS: LiteralString = (
+    "select pg_catalog.count(pg_catalog.set_config(name, %s::jsonb ->> name, true)) from ("
+    "select name, setting from pg_catalog.pg_settings where context in ('user', 'superuser')"
+    " union all select 'role', pg_catalog.current_setting('role')) as settings"
+    " where setting <> %s::jsonb ->> name"
+)

@@ -10,7 +10,7 @@ from eram._base.statements import REGISTER_SCHEDULES
 from eram._jobs.outcome import as_delay
 from eram.engine import Engine
 from eram.testing import _sql
-from eram.testing._session import session_of
+from eram.testing._session import Session, session_of
 
 
 def advance(conn: Any, by: float | timedelta) -> None:
@@ -22,9 +22,12 @@ def advance(conn: Any, by: float | timedelta) -> None:
     Args:
         conn: the test's connection.
         by: how much time passes, as a timedelta or in seconds.
+
+    Raises:
+        EramError: there is no transaction; so it is with all of these.
     """
     seconds = as_delay(by, "the time that passes").total_seconds()
-    session_of(conn).execute(_sql.ADVANCE_TIME, seconds)
+    _in_transaction(conn).execute(_sql.ADVANCE_TIME, seconds)
 
 
 def tick(conn: Any) -> int:
@@ -39,7 +42,7 @@ def tick(conn: Any) -> int:
     Returns:
         How many entries were due.
     """
-    count: int = session_of(conn).execute(_sql.TICK)[0][0]
+    count: int = _in_transaction(conn).execute(_sql.TICK)[0][0]
     return count
 
 
@@ -55,7 +58,13 @@ def declare_schedules(conn: Any, engine: Engine) -> dict[str, str]:
         is as it was declared before is not in it.
     """
     config = engine.config
-    rows = session_of(conn).execute(
+    rows = _in_transaction(conn).execute(
         REGISTER_SCHEDULES, config.declared_by, json.dumps(config.schedules)
     )
     return {name: change for name, change, _ in rows}
+
+
+def _in_transaction(conn: Any) -> Session:
+    session = session_of(conn)
+    session.demand_transaction()
+    return session
