@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,7 @@ from eram._jobs.job import Job
 MAX_DJANGO_PRIORITY = 100
 DJANGO_PRIORITIES = 200
 MAX_PRIORITY = 9
+MAX_JOB_ID = 2**63 - 1
 
 _STATUS = {
     "executing": TaskResultStatus.RUNNING,
@@ -101,7 +103,7 @@ class EramBackend(BaseTaskBackend):  # type: ignore[misc]
             TaskResultDoesNotExist: there is no such job, or none any more.
         """
         rows: list[tuple[Any, ...]] = []
-        if result_id.isdecimal():
+        if re.fullmatch("[0-9]{1,19}", result_id) and int(result_id) <= MAX_JOB_ID:
             parameters = (result_id, run.path)
             rows = sessions.execute(connections[self._using], statements.DJANGO_TASK, parameters)
         if not rows:
@@ -182,10 +184,11 @@ def _priority(priority: int) -> int:
 
 def _error(entry: Mapping[str, Any]) -> Any:
     kind = str(entry.get("type"))
-    if "." not in kind:
-        # Where it is none of Python's it is a word of eram's own, such as "timeout".
-        kind = f"builtins.{kind if hasattr(builtins, kind) else 'Exception'}"
-    return TaskError(
-        exception_class_path=kind,
-        traceback=str(entry.get("traceback") or entry.get("error") or ""),
-    )
+    trace = str(entry.get("traceback") or entry.get("error") or "")
+    # A traceback ends with the error, and says the module of what is none of Python's.
+    if found := re.findall(rf"^((?:\w+\.)+{re.escape(kind)})(?::|$)", trace, re.MULTILINE):
+        path = found[-1]
+    else:
+        # Where it is none of Python's either it is a word of eram's own, such as "timeout".
+        path = f"builtins.{kind if hasattr(builtins, kind) else 'Exception'}"
+    return TaskError(exception_class_path=path, traceback=trace)

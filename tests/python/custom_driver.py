@@ -116,6 +116,90 @@ class UnknownDriver(Driver):
         return fn(object())
 
 
+class _Raw(Driver):
+    """Begins and ends transactions by itself."""
+
+    def begin(self):
+        if self._conn is None:
+            self._conn = psycopg.connect(self.postgresql_url, autocommit=True)
+        self._conn.execute("begin")
+        return Session(self._conn)
+
+
+class UncommittedDriver(_Raw):
+    def run_in_transaction(self, fn):
+        try:
+            return fn(self.begin())
+        finally:
+            self._conn.execute("rollback")
+
+
+class CommitOnErrorDriver(_Raw):
+    def run_in_transaction(self, fn):
+        try:
+            return fn(self.begin())
+        finally:
+            self._conn.execute("commit")
+
+
+class UnendedDriver(_Raw):
+    def run_in_transaction(self, fn):
+        return fn(self.begin())
+
+
+class AsyncUncommittedDriver(BothDriver):
+    async def run_in_transaction_async(self, fn):
+        async with (
+            await psycopg.AsyncConnection.connect(self.postgresql_url, autocommit=True) as conn,
+            conn.transaction(force_rollback=True),
+        ):
+            return await fn(AsyncSession(conn))
+
+
+class HangingDriver(Driver):
+    def run_in_transaction(self, fn):
+        threading.Event().wait()
+
+
+class LeavingDriver(Driver):
+    def run_in_transaction(self, fn):
+        raise SystemExit(4)
+
+
+class RowlessDriver(Driver):
+    def execute(self, session, query, parameters):
+        super().execute(session, query, parameters)
+
+
+class NoUrlDriver(Driver):
+    postgresql_url = property(lambda self: 1 / 0, lambda self, url: None)
+
+
+class UnclosableDriver(Driver):
+    def close(self):
+        super().close()
+        raise SystemExit("cannot close")
+
+
+class ForeignSession(Session):
+    """Has what connections of psycopg2 have, whose cancel() stops all threads of the process."""
+
+    def fileno(self):
+        return self._conn.fileno()
+
+    def get_backend_pid(self):
+        return self._conn.info.backend_pid
+
+    def cancel(self):
+        built.append(("cancel", {}))
+
+
+class ForeignDriver(Driver):
+    def run_in_transaction(self, fn):
+        with psycopg.connect(self.postgresql_url) as conn:
+            return fn(ForeignSession(conn))
+
+
 class NoEnqueueDriver(Driver):
     enqueue = property()
 
@@ -155,3 +239,9 @@ async def add_async(job, session, value):
 def end_transaction(job, session, how):
     session.run("insert into effects values (%s)", job.id)
     session.run(how)
+
+
+@eram.job(timeout=0.5, backoff=LATER)
+def hang(job, session):
+    session.run("insert into effects values (%s)", job.id)
+    session.run("select pg_sleep(60)")

@@ -249,6 +249,14 @@ def test_connection_is_kept_for_as_long_as_the_settings_say(conn, start, jobs):
     assert len(set(sample_jobs.seen)) == 1
 
 
+def test_what_a_handler_sets_is_not_there_later(conn, start, jobs):
+    start()
+    for value in (1, 2):
+        wait_for_state(conn, jobs.make_session_read_only.enqueue(conn).id, "completed")
+        answer = jobs.add.enqueue(conn, value=value)
+        assert wait_for_state(conn, answer.id, "completed", "retryable")["errors"] is None
+
+
 def test_worker_connects_where_the_settings_say(conn, start, jobs):
     start(dsn="")
     wait_for_state(conn, jobs.add.enqueue(conn, value=7).id, "completed")

@@ -57,6 +57,9 @@ def test_enqueue_belongs_to_the_transaction(conn, tasks):
         tasks.add.get_result(dropped.id)
     with pytest.raises(TaskResultDoesNotExist):
         tasks.add.get_result("no number")
+    for number in ("\u0663", str(2**63), "9" * 5000):
+        with pytest.raises(TaskResultDoesNotExist):
+            tasks.add.get_result(number)
 
 
 def test_options_of_a_task_are_those_of_its_job(conn, tasks):
@@ -98,6 +101,14 @@ def test_task_that_fails(conn, start, tasks):
     assert (result.status, result.attempts) == ("FAILED", 2)
     assert [each.exception_class for each in result.errors] == [LookupError, LookupError]
     assert "nothing there" in result.errors[0].traceback
+
+
+def test_task_that_fails_by_an_error_of_its_own(conn, start, tasks):
+    start()
+    result = tasks.fail_in_its_own_way.enqueue()
+    wait_for_state(conn, int(result.id), "discarded")
+    result.refresh()
+    assert {each.exception_class for each in result.errors} == {tasks.OrderError}
 
 
 def test_nothing_but_tasks_is_run(conn, start, tasks):

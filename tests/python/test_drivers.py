@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 
 import custom_driver
+import psycopg
 import pytest
 import sample_jobs
 from helpers import eventually, job_of, wait_for_state
 
 import eram
+from eram._transactions import driver_probe
 from eram._transactions.driver import Drivers
+from eram._transactions.losses import as_outage
 
 
 @pytest.fixture(autouse=True)
@@ -153,6 +156,21 @@ def test_lost_connection_is_opened_anew(conn, start):
     assert effects(conn) == [1, 2, 3]
 
 
+def test_timed_out_handler_is_cut_off_without_a_cancel_of_its_library(conn, start):
+    start("ForeignDriver")
+    answer = custom_driver.hang.enqueue(conn)
+    job = wait_for_state(conn, answer.id, "retryable")
+    assert job["errors"][0]["error"] == "timed out after 0.5 s"
+    wait_for_state(conn, custom_driver.add.enqueue(conn, value=-1).id, "completed")
+    asleep = (
+        "select count(*) from pg_stat_activity where datname = current_database()"
+        " and query = 'select pg_sleep(60)' and state = 'active'"
+    )
+    eventually(lambda: conn.execute(asleep).fetchone() == (0,))
+    assert effects(conn) == [-1]
+    assert ("cancel", {}) not in custom_driver.built
+
+
 def test_driver_says_where_the_worker_connects(conn, start):
     start(dsn="")
     wait_for_state(conn, custom_driver.add.enqueue(conn, value=1).id, "completed")
@@ -195,6 +213,37 @@ def test_driver_of_psycopg_runs_all_handlers_in_transactions(conn, start_worker,
     assert "eram jobs default" in names
 
 
+class OtherError(Exception):
+    """What a library makes of another one's error."""
+
+
+def wrapped(inner, **attributes):
+    error = OtherError("it did not work")
+    error.__cause__ = OtherError("nor did this")
+    error.__cause__.__context__ = inner
+    for name, value in attributes.items():
+        setattr(inner, name, value)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (wrapped(OtherError("too many\nclients"), sqlstate="53300"), "too many"),
+        (wrapped(OtherError("starting up"), pgcode="57P03"), "starting up"),
+        (wrapped(OtherError({"S": "FATAL", "C": "53300", "M": "too many"})), "too many"),
+        (wrapped(ConnectionRefusedError("refused")), "refused"),
+        (wrapped(psycopg.errors.TooManyConnections("too many")), "too many"),
+        (wrapped(psycopg.ProgrammingError("wrong")), None),
+        (wrapped(LookupError("wrong")), None),
+        (wrapped(OtherError({"x": 1})), None),
+    ],
+)
+def test_error_of_the_database_beneath_others(error, reason):
+    found = as_outage(error)
+    assert (found and str(found)) == reason
+
+
 @pytest.mark.parametrize(
     ("name", "error"),
     [
@@ -203,9 +252,22 @@ def test_driver_of_psycopg_runs_all_handlers_in_transactions(conn, start_worker,
         ("IdleDriver", "it has not run what it was given"),
         ("UnknownDriver", "cannot run jobs: "),
         ("NoEnqueueDriver", "it lacks enqueue; see eram.Driver"),
+        ("UncommittedDriver", "it does not commit the transaction"),
+        ("AsyncUncommittedDriver", "it does not commit the transaction"),
+        ("CommitOnErrorDriver", "commits a transaction although what it has run in it raised"),
+        ("UnendedDriver", "it has not ended the transaction"),
+        ("HangingDriver", "cannot run jobs: its trial has not ended within 2 s"),
+        ("LeavingDriver", "cannot run jobs: SystemExit: 4"),
+        ("RowlessDriver", "execute must return the rows as a list of tuples, got None"),
+        ("NoUrlDriver", "cannot be built: ZeroDivisionError"),
+        ("UnclosableDriver", "cannot be closed: SystemExit: cannot close"),
     ],
 )
-def test_wrong_driver_is_found_out_at_the_start(start, conn, name, error):
+def test_wrong_driver_is_found_out_at_the_start(start, conn, monkeypatch, name, error):
+    if name == "HangingDriver":
+        monkeypatch.setattr(driver_probe, "PROBE_SECONDS", 2.0)
+    elif name == "UnendedDriver":
+        monkeypatch.setattr(driver_probe, "END_SECONDS", 0.1)
     with pytest.raises(eram.ConfigError, match=error):
         start(name)
     assert conn.execute("select count(*) from eram_workers").fetchone() == (0,)
@@ -220,8 +282,6 @@ def test_driver_of_another_database(start_worker, driver_of, create_bare_databas
 def test_driver_of_another_database_that_has_eram(start_worker, driver_of, conn, dsn):
     conn.execute("create database elsewhere")
     other = re.sub(r"/\w+$", "/elsewhere", dsn)
-    import psycopg
-
     try:
         with psycopg.connect(other) as there:
             there.execute("create extension eram")

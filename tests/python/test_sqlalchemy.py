@@ -303,6 +303,25 @@ def test_lost_connection_fails_the_job(conn, start, handler):
     assert effects(conn) == [1]
 
 
+@pytest.mark.parametrize("what", ["row_factory", "cursor_factory", "setting"])
+def test_what_a_handler_changes_of_its_session_is_not_there_later(conn, start, what):
+    start()
+    for value in (1, 2):
+        answer = orm_jobs.change_session.enqueue(conn, what=what)
+        assert wait_for_state(conn, answer.id, "completed", "retryable")["errors"] is None
+        answer = orm_jobs.add.enqueue(conn, value=value)
+        assert wait_for_state(conn, answer.id, "completed", "retryable")["errors"] is None
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_what_an_async_handler_sets_is_not_there_later(conn, start, driver):
+    start(driver)
+    for value in (1, 2):
+        wait_for_state(conn, orm_jobs.change_async_session.enqueue(conn).id, "completed")
+        answer = orm_jobs.add_async.enqueue(conn, value=value)
+        assert wait_for_state(conn, answer.id, "completed", "retryable")["errors"] is None
+
+
 def test_connection_lost_between_jobs_is_opened_anew(conn, start):
     start()
     for value in (1, 2):
@@ -322,3 +341,41 @@ def test_forked_child_leaves_the_transaction_alone(conn, dsn, run_program, tmp_p
     answer = orm_jobs.fork.enqueue(conn)
     assert wait_for_state(conn, answer.id, "completed", "retryable")["errors"] is None
     assert effects(conn) == [1, 3]
+
+
+@pytest.fixture
+def limited(conn):
+    """A role that a driver connects as, which can be shut out."""
+    role = f"limited_{conn.info.backend_pid}"
+    conn.execute(f"create role {role} login password 'limited'")
+    conn.execute(f"grant all on effects to {role}; select eram_grant('{role}', 'work')")
+    yield role
+    conn.execute(f"drop owned by {role} cascade; drop role {role}")
+
+
+@pytest.mark.parametrize(
+    ("out", "back"), [("connection limit 0", "connection limit -1"), ("nologin", "login")]
+)
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_job_waits_while_the_driver_is_refused(
+    conn, dsn, limited, start_worker, caplog, driver, out, back
+):
+    """Each library wraps what the server says in its own way."""
+    url = sqlalchemy.make_url(url_of(dsn, driver)).set(username=limited, password="limited")
+    config = {"url": url.render_as_string(hide_password=False)}
+    start_worker(
+        allow=["orm_jobs"],
+        driver={"type": "sqlalchemy", "config": config},
+        queues={"default": 1},
+    )
+    eventually(
+        lambda: conn.execute(
+            "select count(*) = 0 from pg_stat_activity where usename = %s", (limited,)
+        ).fetchone()[0]
+    )
+    conn.execute(f"alter role {limited} {out}")
+    answer = orm_jobs.add_async.options(max_attempts=1).enqueue(conn, value=1)
+    eventually(lambda: "waits for its database: " in caplog.text)
+    conn.execute(f"alter role {limited} {back}")
+    assert wait_for_state(conn, answer.id, "completed", "discarded")["errors"] is None
+    assert effects(conn) == [1]

@@ -227,3 +227,16 @@ def terminate(conn, application_name):
         " where datname = current_database() and application_name = %s",
         (application_name,),
     )
+
+
+@pytest.mark.parametrize("what", ["factories", "setting"])
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_what_a_handler_changes_of_its_session_is_not_there_later(conn, start_async, kind, what):
+    start_async()
+    jobs = async_transaction_jobs
+    change = jobs.change_session if kind == "plain" else jobs.change_async_session
+    insert = sample_jobs.insert if kind == "plain" else jobs.insert
+    for value in (1, 2):
+        for answer in (change.enqueue(conn, what=what), insert.enqueue(conn, value=value)):
+            assert wait_for_state(conn, answer.id, "completed", "retryable")["errors"] is None
+    assert effects(conn) == [1, 2]

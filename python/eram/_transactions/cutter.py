@@ -8,10 +8,12 @@ import logging
 import os
 import socket
 import threading
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 
+from eram._base import statements
+from eram._base.connection import Connection, session_options
 from eram._jobs.job import Job
 
 logger = logging.getLogger(__name__)
@@ -24,9 +26,13 @@ class Cutter:
 
     What an attempt has locked may be what the report of it needs. Whoever cuts it off must not
     meet the next one's work.
+
+    Attributes:
+        url: where the connections go whose library has no way to cancel within bounds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, url: str = "") -> None:
+        self.url = url
         self._job: Job | None = None
         self._conn: Any = None
         self._is_cut = False
@@ -67,16 +73,28 @@ class Cutter:
             self._is_cut = True
             # Whatever a library raises of a connection that another thread uses or closes.
             with contextlib.suppress(Exception):
-                if isinstance(conn, psycopg.Connection):
-                    conn.cancel_safe(timeout=CANCEL_SECONDS)
+                if isinstance(conn, psycopg.Connection | psycopg.AsyncConnection):
+                    # Of an async one, too: this is no event loop, and its cancel() has no bound.
+                    psycopg.Connection.cancel_safe(cast("Any", conn), timeout=CANCEL_SECONDS)
                 else:
-                    conn.cancel()
+                    _cancel(self.url, conn.get_backend_pid())
             # Beneath the connection, which is its handler's thread's: that finds it lost.
             with (
                 contextlib.suppress(Exception),
                 socket.socket(fileno=os.dup(conn.fileno())) as wire,
             ):
                 wire.shutdown(socket.SHUT_RDWR)
+
+
+def _cancel(url: str, pid: int) -> None:
+    """Cancel what a session of psycopg2 does: its own cancel() stops all threads, maybe for ever.
+
+    Behind a pooler the number is another one, which no session has.
+    """
+    options = {**session_options(url, "eram cut"), "connect_timeout": CANCEL_SECONDS}
+    with Connection.connect(url, **options) as conn:
+        conn.patience = lambda: CANCEL_SECONDS
+        conn.execute(statements.CANCEL_SESSION, (pid,))
 
 
 def end_unread(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:

@@ -161,14 +161,14 @@ class Drivers:
         factory = self._load()
         try:
             driver = factory(json.loads(self._config))
+            _check(driver)
         except ConfigError as error:
             raise ConfigError(f'driver "{self.name}": {error}') from error
-        # Another's code may do anything.
-        except Exception as error:
+        # Another's code may do anything, even leave.
+        except (Exception, SystemExit) as error:
             raise ConfigError(
                 f'driver "{self.name}" cannot be built: {wording.in_words(error)}'
             ) from error
-        self._check(driver)
         return driver
 
     def enqueue(self, session: Any | None, document: str) -> Enqueued:
@@ -202,18 +202,6 @@ class Drivers:
         made: Callable[[Any], Any] = factory
         return made
 
-    def _check(self, driver: object) -> None:
-        found = {
-            "postgresql_url": isinstance(getattr(driver, "postgresql_url", None), str),
-            RUNS[0]: any(callable(getattr(driver, name, None)) for name in RUNS),
-            "enqueue": callable(getattr(driver, "enqueue", None)),
-        }
-        if lacking := [name for name, is_there in found.items() if not is_there]:
-            raise ConfigError(
-                f'driver "{self.name}" has made {driver!r}, which is no driver: it lacks'
-                f" {' and '.join(lacking)}; see eram.Driver"
-            )
-
 
 # For handlers that are not async, and for those that are.
 RUNS = ("run_in_transaction", "run_in_transaction_async")
@@ -228,3 +216,16 @@ def _encode(config: Any) -> str:
         raise ConfigError(
             f"driver.config must be plain data, because each thread builds its own driver: {error}"
         ) from error
+
+
+def _check(driver: object) -> None:
+    found = {
+        "postgresql_url": isinstance(getattr(driver, "postgresql_url", None), str),
+        RUNS[0]: any(callable(getattr(driver, name, None)) for name in RUNS),
+        "enqueue": callable(getattr(driver, "enqueue", None)),
+    }
+    if lacking := [name for name, is_there in found.items() if not is_there]:
+        raise ConfigError(
+            f"it has made {driver!r}, which is no driver: it lacks {' and '.join(lacking)}; see"
+            " eram.Driver"
+        )

@@ -15,7 +15,8 @@ from psycopg.pq import TransactionStatus
 
 from eram._base import sessions, statements
 from eram._base.connection import keep_from_children
-from eram._base.outage import Part, is_outage
+from eram._base.outage import Part
+from eram._base.session_state import SessionState
 from eram._jobs.handlers import Handler
 from eram._jobs.job import Job
 from eram._jobs.outcome import Completed, Outcome, Released, Settled
@@ -25,23 +26,12 @@ from eram._runtime.execution import Executor, Runner
 from eram._transactions import completion
 from eram._transactions.cutter import Cutter, beneath, end_unread
 from eram._transactions.driver import RUNS, Drivers
+from eram._transactions.losses import as_outage
 from eram._transactions.runner import TransactionRunner, doubtful
 
 logger = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 5.0
-
-# How other libraries call the loss of a connection.
-_OUTAGES = {
-    "OperationalError",
-    "InterfaceError",
-    "PostgresConnectionError",
-    "CannotConnectNowError",
-    "TooManyConnectionsError",
-    "AdminShutdownError",
-    "CrashShutdownError",
-    "TimeoutError",
-}
 
 
 class RolledBackError(Exception):
@@ -74,6 +64,7 @@ class _Attempt:
         self.handler = handler
         # None until the handler has been called.
         self.outcome: Outcome | None = None
+        self.before = SessionState(None)
 
 
 class DriverRunner:
@@ -113,6 +104,7 @@ class DriverRunner:
         driver = self._drivers.here()
         if not callable(getattr(driver, RUNS[handler.is_async], None)):
             return self._run_outside(job, handler, executor)
+        self._cutter.url = driver.postgresql_url
         while True:
             attempt = _Attempt(job, handler)
             if handler.is_async:
@@ -203,6 +195,7 @@ class DriverRunner:
         conn = beneath(session)
         if conn is not None:
             keep_from_children(conn)
+        attempt.before = SessionState(conn)
         self._cutter.begin(attempt.job, conn)
         # While it waited for the connection its time has run out, or it was cancelled.
         # Asked after the above, so that whoever marks it and then looks there sees it.
@@ -236,6 +229,7 @@ def _completing(attempt: _Attempt, conn: Any) -> Iterator[Completed | None]:
     """Give what the transaction is to complete, if it is to and if it can."""
     outcome = attempt.outcome
     objection = None
+    attempt.before.restore(conn)
     if isinstance(conn, psycopg.Connection | psycopg.AsyncConnection):
         status = conn.info.transaction_status
         if status == TransactionStatus.ACTIVE:
@@ -270,16 +264,3 @@ def _check_ran(attempt: _Attempt) -> None:
             attempt.job.id,
             extra={"job_id": attempt.job.id},
         )
-
-
-def as_outage(error: BaseException) -> psycopg.Error | None:
-    """Say whether an error of any library tells of the loss of a connection, in psycopg's words."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, psycopg.Error):
-            return seen if is_outage(seen) else None
-        seen = getattr(seen, "orig", None) or seen.__cause__
-    kinds = {each.__name__ for each in type(error).__mro__}
-    if isinstance(error, OSError) or kinds & _OUTAGES:
-        return psycopg.OperationalError(str(error).partition("\n")[0] or type(error).__name__)
-    return None

@@ -8,12 +8,13 @@ from typing import Any, TypeAlias
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from psycopg.rows import TupleRow, tuple_row
+from psycopg.rows import TupleRow
 
 from eram._base import sessions, statements
 from eram._base.async_connection import open_async_connection
 from eram._base.connection import Connection, no_limit, open_session, tick_seconds
 from eram._base.outage import Complaint, Part, is_outage
+from eram._base.session_state import SessionState
 from eram._jobs.handlers import Handler
 from eram._jobs.job import Job
 from eram._jobs.outcome import Completed, Failed, Outcome, Released, Settled
@@ -87,8 +88,10 @@ class TransactionRunner:
     def _attempt(self, job: Job, handler: Handler[..., Any], executor: Executor) -> Outcome | None:
         """Run the handler, unless there is no connection for it."""
         outcome: Outcome | None = None
+        before: SessionState | None = None
         try:
             conn = self._conn = self._conn or self._open()
+            before = SessionState(conn)
             self._cutter.begin(job, conn)
             # While it waited for the connection its time has run out, or it was cancelled.
             # Asked after the above, so that whoever marks it and then looks there sees it.
@@ -112,7 +115,7 @@ class TransactionRunner:
         except psycopg.Error as error:
             outcome = self._after(error, outcome)
         finally:
-            if not _is_reusable(self._conn, was_cut=self._cutter.end()):
+            if not _is_reusable(self._conn, before, was_cut=self._cutter.end()):
                 self._close_sync()
         return outcome
 
@@ -121,10 +124,12 @@ class TransactionRunner:
     ) -> Outcome | None:
         """Do the same in the event loop; its task may be cancelled wherever it waits."""
         outcome: Outcome | None = None
+        before: SessionState | None = None
         try:
             if self._aconn is None:
                 self._aconn = await open_async_connection(self._dsn, self._name)
             conn = self._aconn
+            before = SessionState(conn)
             self._cutter.begin(job, conn)
             if job.cancelled:
                 return Released(job)
@@ -145,7 +150,7 @@ class TransactionRunner:
             if outcome is None and job.cancelled:
                 return Released(job)
         finally:
-            if not _is_reusable(self._aconn, was_cut=self._cutter.end()):
+            if not _is_reusable(self._aconn, before, was_cut=self._cutter.end()):
                 self._close_async()
         return outcome
 
@@ -192,9 +197,10 @@ def _objection(conn: _AnyConnection, outcome: Outcome) -> str | None:
     return completion.objection(status) if isinstance(outcome, Completed) else None
 
 
-def _is_reusable(conn: _AnyConnection | None, *, was_cut: bool) -> bool:
+def _is_reusable(
+    conn: _AnyConnection | None, before: SessionState | None, *, was_cut: bool
+) -> bool:
     """Say whether a connection is as good as new, and make it so if a handler has changed it."""
     if conn is None or was_cut or conn.info.transaction_status != TransactionStatus.IDLE:
         return False
-    conn.row_factory = tuple_row
-    return True
+    return before is None or before.restore(conn)

@@ -38,7 +38,7 @@ class ThreadDrivers:
         return holder.enqueue(session, document)
 
     def close(self) -> None:
-        """Close all of them; whoever enqueues again has a new one."""
+        """Close those that are not in use; whoever enqueues again has a new one."""
         for holder in list(self._all):
             holder.close()
 
@@ -64,8 +64,13 @@ class _Holder:
             return enqueued
 
     def close(self) -> None:
-        with self._using:
+        # It may be a signal handler, in the midst of its use: nobody would let go of it then.
+        if not self._using.acquire(blocking=False):
+            return
+        try:
             driver, self._driver = self._driver, None
+        finally:
+            self._using.release()
         # In a forked process it is the parent's.
         if hasattr(driver, "close") and self._process == os.getpid():
             driver.close()

@@ -11,6 +11,7 @@ import django
 from django.conf import settings
 from django.db import connections, reset_queries, transaction
 
+from eram._base.session_state import SessionState
 from eram._base.suggest import nearest
 from eram._jobs import enqueueing
 from eram._jobs.enqueueing import Enqueued
@@ -57,10 +58,17 @@ class DjangoDriver:
         """Call a function with the connection of this thread, inside `atomic`."""
         reset_queries()
         _close_old()
+        connection = connections[self._alias]
+        used = before = None
         try:
             with transaction.atomic(using=self._alias, durable=True):
-                return fn(connections[self._alias])
+                used = connection.connection
+                before = SessionState(used)
+                return fn(connection)
         finally:
+            # What a job has set for the session is not for later ones.
+            if before is not None and not before.restore(used) and used is connection.connection:
+                connection.close()
             _close_old()
 
     def enqueue(self, session: Any | None, document: str) -> Enqueued:

@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import psycopg
-from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from eram._base.connection import NETWORK_OPTIONS
+from eram._base.session_state import SessionState
 from eram._jobs import enqueueing
 from eram._jobs.enqueueing import Enqueued
 from eram.drivers._conninfo import conninfo
@@ -20,6 +21,7 @@ from eram.errors import ConfigError, HandlerTransactionError
 Result = TypeVar("Result")
 
 NAME = "eram jobs"
+_STATE = "eram_state"
 # Those whose connections take what libpq knows.
 _LIBPQ_DRIVERS = {"psycopg", "psycopg_async", "psycopg2"}
 
@@ -99,6 +101,7 @@ class SyncDriver(_Driver):
     def __init__(self, url: URL, options: Mapping[str, Any]) -> None:
         super().__init__(url, options)
         self.engine: Engine = create_engine(self._url, **self._options)
+        _keep_from_later_jobs(self.engine)
 
     def run_in_transaction(self, fn: Callable[[Session], Result]) -> Result:
         """Call a function with a session that is in a transaction."""
@@ -127,6 +130,7 @@ class AsyncDriver(_Driver):
     def __init__(self, url: URL, options: Mapping[str, Any]) -> None:
         super().__init__(url, options)
         self.async_engine: AsyncEngine = create_async_engine(self._url, **self._options)
+        _keep_from_later_jobs(self.async_engine.sync_engine)
 
     async def run_in_transaction_async(
         self, fn: Callable[[AsyncSession], Awaitable[Result]]
@@ -177,3 +181,18 @@ def create(config: Mapping[str, Any]) -> SyncDriver | AsyncDriver:
     if url.get_driver_name() == "psycopg":
         return BothDriver(url, options)
     return AsyncDriver(url, options) if url.get_dialect().is_async else SyncDriver(url, options)
+
+
+def _keep_from_later_jobs(engine: Engine) -> None:
+    """Give connections up whose settings a job has changed."""
+
+    def note(_: Any, record: Any, __: Any) -> None:
+        record.info.setdefault(_STATE, SessionState(record.driver_connection))
+
+    def check(_: Any, record: Any) -> None:
+        before = record.info.get(_STATE)
+        if before is not None and not before.restore(record.driver_connection):
+            record.invalidate()
+
+    event.listen(engine, "checkout", note)
+    event.listen(engine, "checkin", check)

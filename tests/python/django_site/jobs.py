@@ -29,6 +29,12 @@ def add_by_session(job, session, value):
     return {"is_same": session is django.db.connections["default"]}
 
 
+@eram.job
+def make_session_read_only(job, session):
+    with session.cursor() as cursor:
+        cursor.execute("set session characteristics as transaction read only")
+
+
 @eram.job(transaction=False)
 def count(job):
     return Effect.objects.count()

@@ -34,5 +34,14 @@ def fail():
     raise LookupError("nothing there")
 
 
+class OrderError(Exception):
+    """One of the site's own."""
+
+
+@task
+def fail_in_its_own_way():
+    raise OrderError("no\nsuch order") from LookupError("nothing there")
+
+
 def plain():
     return "not a task"
