@@ -190,8 +190,9 @@ def _keep_from_later_jobs(engine: Engine) -> None:
         record.info.setdefault(_STATE, SessionState(record.driver_connection))
 
     def check(_: Any, record: Any) -> None:
-        before = record.info.get(_STATE)
-        if before is not None and not before.restore(record.driver_connection):
+        before, conn = record.info.get(_STATE), record.driver_connection
+        # One that was lost is given up already.
+        if before is not None and conn is not None and not before.restore(conn):
             record.invalidate()
 
     event.listen(engine, "checkout", note)
