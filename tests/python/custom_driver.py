@@ -8,6 +8,7 @@ import psycopg
 
 import eram
 
+PATIENCE = 30
 LATER = {"strategy": "fixed", "base": "1 hour"}
 
 # Which threads have built a driver, and with what.
@@ -157,8 +158,11 @@ class AsyncUncommittedDriver(BothDriver):
 
 
 class HangingDriver(Driver):
+    # A test opens it when it has seen enough.
+    gate = threading.Event()
+
     def run_in_transaction(self, fn):
-        threading.Event().wait()
+        self.gate.wait(PATIENCE)
 
 
 class LeavingDriver(Driver):

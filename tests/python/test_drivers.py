@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import custom_driver
 import psycopg
@@ -271,6 +272,8 @@ def test_wrong_driver_is_found_out_at_the_start(start, conn, monkeypatch, name, 
     with pytest.raises(eram.ConfigError, match=error):
         start(name)
     assert conn.execute("select count(*) from eram_workers").fetchone() == (0,)
+    custom_driver.HangingDriver.gate.set()
+    eventually(lambda: "eram-probe" not in {each.name for each in threading.enumerate()})
 
 
 def test_driver_of_another_database(start_worker, driver_of, create_bare_database):
