@@ -20,10 +20,10 @@ SILENCE = "no answer for"
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """What gets no answer is given up soon."""
-    monkeypatch.setitem(connection_module.NETWORK_OPTIONS, "connect_timeout", 2)
-    monkeypatch.setattr(connection_module, "CALL_SECONDS", 1.0)
-    monkeypatch.setattr(connection_module, "STATEMENT_SECONDS", 1.0)
+    """What gets no answer is given up soon, but not what a busy machine is late with."""
+    monkeypatch.setitem(connection_module.NETWORK_OPTIONS, "connect_timeout", 3)
+    monkeypatch.setattr(connection_module, "CALL_SECONDS", 3.0)
+    monkeypatch.setattr(connection_module, "STATEMENT_SECONDS", 3.0)
 
 
 @pytest.fixture
@@ -71,7 +71,10 @@ def test_worker_that_a_firewall_cut_off_for_long_is_taken_for_dead(
     eventually(lambda: set(cut.unreported) == set(ids))
     firewall.mend()
     for job_id in ids:
-        eventually(lambda job_id=job_id: watch.lines(logging.ERROR, f"lost job {job_id}: run 1"))
+        # If the network swallowed a report it may have been taken, for all that the worker knows.
+        lost = (logging.ERROR, f"lost job {job_id}: run 1")
+        in_doubt = (logging.WARNING, f"job {job_id}: the connection was lost during the report")
+        eventually(lambda ways=(lost, in_doubt): any(watch.lines(*way) for way in ways))
     eventually(lambda: cut.id != first)
     assert value(conn, "select count(*) from eram_running_jobs where run = 2") == len(ids)
 
@@ -103,7 +106,7 @@ def test_call_that_gets_no_answer_is_given_up(dsn, conn, firewall):
 def test_call_that_may_take_for_ever_does(dsn, conn):
     """The session of a handler: what it does there is its own business."""
     session = connection_module.open_session(dsn, "test")
-    assert session.conn.execute("select pg_sleep(2)").fetchone() == ("",)
+    assert session.conn.execute("select pg_sleep(4)").fetchone() == ("",)
     session.conn.close()
 
 
