@@ -267,6 +267,7 @@ def test_error_of_the_database_beneath_others(error, reason):
 def test_wrong_driver_is_found_out_at_the_start(start, conn, monkeypatch, name, error):
     if name == "HangingDriver":
         monkeypatch.setattr(driver_probe, "PROBE_SECONDS", 2.0)
+        custom_driver.HangingDriver.gate.clear()
     elif name == "UnendedDriver":
         monkeypatch.setattr(driver_probe, "END_SECONDS", 0.1)
     with pytest.raises(eram.ConfigError, match=error):
