@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import threading
@@ -14,8 +13,9 @@ from typing import Any, Concatenate, Self, Unpack, overload
 
 from eram._engine.config import EngineConfig, EngineOptions, read_engine_config
 from eram._engine.local_handlers import LocalHandler, LocalHandlers
+from eram._engine.main_loop import runs_event_loop
+from eram._engine.producer import Producer
 from eram._engine.run import EngineRun
-from eram._engine.spare_connections import SpareConnections
 from eram._engine.stop_signals import StopSignals
 from eram._jobs import enqueueing
 from eram._jobs.enqueueing import Enqueueable, Enqueued
@@ -25,7 +25,6 @@ from eram._jobs.options import HandlerOptions, JobOptions, check_options
 from eram._runtime.config import MAX_QUEUE_LIMIT, check_any_allowed, check_seconds
 from eram._runtime.worker import Worker
 from eram._transactions.driver import Drivers
-from eram._transactions.thread_drivers import ThreadDrivers
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +52,11 @@ class Engine:
         ConfigError: a key or a value is wrong; the message names it, and the nearest right one.
     """
 
+    # What was started last.
+    _running: EngineRun | None
+    # Those of earlier starts whose handlers go on.
+    _left: list[EngineRun]
+
     def __init__(
         self,
         config: Mapping[str, Any] | str | os.PathLike[str] | EngineConfig | None = None,
@@ -72,12 +76,6 @@ class Engine:
         self._local = LocalHandlers(config.handler)
         for each in config.given:
             self._local.give(each)
-        self._running: EngineRun | None = None
-        # Those of earlier starts whose handlers go on.
-        self._left: list[EngineRun] = []
-        self._spare: SpareConnections | None = None
-        self._drivers: Drivers | None = None
-        self._thread_drivers: ThreadDrivers | None = None
         self._begin_anew()
         _engines.add(self)
 
@@ -163,7 +161,7 @@ class Engine:
         with self._lock:
             running = self._running
             is_first = running is not None and running.begin_to_stop(grace_period)
-        self._close_connections()
+        self._producer.close()
         if running is None:
             return True
         until = time.monotonic() + grace_period
@@ -184,7 +182,7 @@ class Engine:
             ConfigError, psycopg.Error: it cannot start.
             RuntimeError: it is under way in some thread already, or this one runs an event loop.
         """
-        if _runs_event_loop():
+        if runs_event_loop():
             raise RuntimeError(
                 "run() would hold up the event loop that runs in this thread; call start() alone,"
                 " or run() in another thread: await asyncio.to_thread(engine.run)"
@@ -199,7 +197,7 @@ class Engine:
             try:
                 running.run(signals)
             finally:
-                self._close_connections()
+                self._producer.close()
 
     @overload
     def job(
@@ -281,13 +279,7 @@ class Engine:
             # The server may not know yet what it declares.
             handler = self._local.find(handler) or handler
         document = enqueueing.encode_job(handler, args, options)
-        if self._thread_drivers is not None:
-            return self._thread_drivers.enqueue(session, document)
-        if session is not None:
-            return enqueueing.send(session, document)[0]
-        if self._spare is None:
-            self._spare = SpareConnections(self._config.dsn, "eram enqueue")
-        return self._spare.use(lambda conn: enqueueing.send(conn, document)[0])
+        return self._producer.enqueue(session, document)
 
     def _queues(self, concurrency: int | None) -> Mapping[str, int]:
         if concurrency is None:
@@ -306,11 +298,6 @@ class Engine:
         running.start()
         return running
 
-    def _close_connections(self) -> None:
-        for connections in (self._spare, self._thread_drivers):
-            if connections is not None:
-                connections.close()
-
     def _on_signal(self) -> None:
         # In between two instructions of this very thread: no more than this.
         self._is_wanted = False
@@ -320,24 +307,15 @@ class Engine:
     def _begin_anew(self) -> None:
         """Be as new; in a forked process nothing of the parent's runs, and nothing may be used."""
         # Kept: to be forgotten is to be closed, which the parent would notice.
-        self._inherited = (self._running, self._left, self._drivers, self._thread_drivers)
+        self._inherited = dict(vars(self))
         self._running = None
         self._left = []
         config = self._config
-        if config.driver:
-            self._drivers = Drivers(config.driver, config.dsn)
-            self._thread_drivers = ThreadDrivers(self._drivers)
+        self._drivers = Drivers(config.driver, config.dsn) if config.driver else None
+        self._producer = Producer(config.dsn, self._drivers)
         # Reentrant, because a signal handler may stop an engine at any moment.
         self._lock = threading.RLock()
         self._is_wanted = False
-
-
-def _runs_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

@@ -88,6 +88,26 @@ def make_engine(dsn: str, _fresh_events: None) -> Iterator[Callable[..., eram.En
 
 
 @pytest.fixture
+def running(
+    make_engine: Callable[..., eram.Engine], aside: Aside
+) -> Iterator[Callable[[eram.Engine], Future[None]]]:
+    """Call run() in another thread than the test's, and wait until it is there."""
+    engines = []
+
+    def run(engine):
+        engines.append(engine)
+        ending = aside.submit(engine.run)
+        eventually(lambda: engine.is_running and engine._running.main_loop.is_running)
+        return ending
+
+    yield run
+    for engine in engines:
+        engine.stop(0)
+    for gate in sample_jobs.gates.values():
+        gate.set()
+
+
+@pytest.fixture
 def settled_server(conn: psycopg.Connection) -> None:
     """A server that started long enough ago: at first it gives lost workers more time."""
     query = "select clock_timestamp() - pg_postmaster_start_time() > interval '31 seconds'"

@@ -49,3 +49,13 @@ def schedule_of(conn: psycopg.Connection, name: str) -> dict[str, Any]:
 def value(conn: psycopg.Connection, query: str, *parameters: Any) -> Any:
     """Return the first value of the first row."""
     return conn.execute(query, parameters).fetchone()[0]
+
+
+def assert_completed_by_their_effects(conn: psycopg.Connection) -> None:
+    """Fail unless the transactions that wrote the rows of "effects" have completed the jobs."""
+    written_by, completed_by = conn.execute(
+        "select (select array_agg(xmin::text order by xmin::text) from effects),"
+        " (select array_agg(xmin::text order by xmin::text) from eram_finished_jobs)"
+    ).fetchone()
+    assert written_by
+    assert written_by == completed_by

@@ -20,24 +20,6 @@ SECRET = contextvars.ContextVar("SECRET", default="none")
 
 
 @pytest.fixture
-def running(make_engine, aside):
-    """Call run() in another thread than the test's, and wait until it is there."""
-    engines = []
-
-    def run(engine):
-        engines.append(engine)
-        ending = aside.submit(engine.run)
-        eventually(lambda: engine.is_running and engine._running.main_loop.is_running)
-        return ending
-
-    yield run
-    for engine in engines:
-        engine.stop(0)
-    for gate in sample_jobs.gates.values():
-        gate.set()
-
-
-@pytest.fixture
 def effects(conn):
     conn.execute("create table effects (value integer)")
     return lambda: [each for (each,) in conn.execute("select value from effects order by value")]
@@ -343,77 +325,3 @@ def test_timeout_says_where_the_handler_is(conn, make_engine, running, asynchron
     # What is below it is none of the handler's.
     assert "engine.py" not in errors
     assert not asynchronous or is_cut.wait(PATIENCE)
-
-
-def test_stop_lets_what_runs_end_and_gives_back_the_rest(conn, make_engine, running):
-    engine = make_engine()
-
-    @engine.job
-    def local(job):
-        sample_jobs.started["x"].set()
-        assert sample_jobs.gates["x"].wait(PATIENCE)
-
-    ending = running(engine)
-    first = engine.enqueue("local")
-    assert sample_jobs.started["x"].wait(PATIENCE)
-    second = engine.enqueue("local")
-    wait_for_state(conn, second.id, "executing")
-    assert not engine.stop(0)
-    wait_for_state(conn, second.id, "available")
-    assert not ending.done()
-    sample_jobs.gates["x"].set()
-    ending.result(PATIENCE)
-    assert job_of(conn, first.id)["state"] == "completed"
-
-
-def test_async_handler_that_outlives_the_grace_period_is_cut_off(conn, make_engine, running):
-    engine = make_engine(grace_period=0.2)
-    tidied = []
-
-    @engine.job
-    async def local(job):
-        sample_jobs.started["x"].set()
-        try:
-            await asyncio.sleep(PATIENCE)
-        finally:
-            for _ in range(3):
-                await asyncio.sleep(0.001)
-            tidied.append(job.id)
-
-    ending = running(engine)
-    answer = engine.enqueue("local")
-    assert sample_jobs.started["x"].wait(PATIENCE)
-    engine.stop(0)
-    ending.result(PATIENCE)
-    assert tidied == [answer.id]
-    assert "CancelledError" in str(wait_for_state(conn, answer.id, "retryable")["errors"])
-
-
-def test_run_is_under_way_once(make_engine, running):
-    engine = make_engine(allow=["sample_jobs"])
-    running(engine)
-    with pytest.raises(RuntimeError, match=r"run\(\) is under way already"):
-        engine.run()
-    assert engine.is_running
-
-
-def test_run_within_an_event_loop_is_refused(conn, make_engine):
-    engine = make_engine(allow=["sample_jobs"])
-
-    async def main():
-        engine.run()
-
-    with pytest.raises(RuntimeError, match=r"await asyncio\.to_thread\(engine\.run\)"):
-        asyncio.run(main())
-    assert engine.worker is None
-    assert value(conn, "select count(*) from eram_workers") == 0
-
-
-def test_run_again_after_stop(conn, make_engine, running):
-    engine = make_engine()
-    engine.job(name="local")(lambda job: thread_name())
-    for _ in range(2):
-        ending = running(engine)
-        wait_for_state(conn, engine.enqueue("local").id, "completed")
-        assert engine.stop()
-        ending.result(PATIENCE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import async_transaction_jobs
 import pytest
 import sample_jobs
-from helpers import PATIENCE, eventually, job_of, wait_for_state
+from helpers import PATIENCE, assert_completed_by_their_effects, eventually, job_of, wait_for_state
 
 
 @pytest.fixture(autouse=True)
@@ -23,10 +23,7 @@ def test_effect_and_completion_are_one_transaction(conn, start_worker):
     answer = sample_jobs.insert.enqueue(conn, value=7)
     job = wait_for_state(conn, answer.id, "completed")
     assert job["result"] == {"value": 7}
-    written_by, completed_by = conn.execute(
-        "select (select xmin from effects), (select xmin from eram_finished_jobs)"
-    ).fetchone()
-    assert written_by == completed_by
+    assert_completed_by_their_effects(conn)
 
 
 def test_many_jobs_have_their_effect_once_each(conn, start_worker):
@@ -138,11 +135,7 @@ def test_effect_of_an_async_handler_and_completion_are_one_transaction(conn, sta
     for answer in answers:
         wait_for_state(conn, answer.id, "completed")
     assert effects(conn) == list(range(50))
-    written_by, completed_by = conn.execute(
-        "select (select array_agg(xmin::text order by xmin::text) from effects),"
-        " (select array_agg(xmin::text order by xmin::text) from eram_finished_jobs)"
-    ).fetchone()
-    assert written_by == completed_by
+    assert_completed_by_their_effects(conn)
 
 
 @pytest.mark.parametrize(

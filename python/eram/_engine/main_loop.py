@@ -257,3 +257,12 @@ def _frames_below(frame: FrameType | None) -> list[FrameType]:
         frames.append(frame)
         frame = frame.f_back
     return frames[::-1]
+
+
+def runs_event_loop() -> bool:
+    """Say whether the calling thread is in an event loop, which nothing else may hold up."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
