@@ -161,7 +161,8 @@ begin
         end if;
     end loop;
     args := filter -> 'args';
-    meta := filter -> 'meta';
+    -- Every job's contains an empty object, and a job without any has none.
+    meta := nullif(filter -> 'meta', '{}');
 
     foreach v_name in array '{before,after}'::text[] loop
         if filter -> v_name = 'null' then

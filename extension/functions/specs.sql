@@ -1,6 +1,59 @@
 -- Making a job of what the producer gave: validated, and with what was left out filled in. The
 -- result is a row of eram_job_specs as wanted: scheduled_at null means at once.
 
+create or replace function _eram_check_values(
+    args         jsonb,
+    priority     integer,
+    max_attempts integer,
+    scheduled_at timestamptz,
+    delay        interval,
+    tags         text[],
+    meta         jsonb,
+    backoff      jsonb,
+    timeout      interval
+)
+    returns void
+    language plpgsql
+    stable
+    set search_path from current
+as $$
+begin
+    if priority is not null then
+        perform _eram_check_priority(priority);
+    end if;
+    if max_attempts is not null then
+        perform _eram_check_max_attempts(max_attempts);
+    end if;
+    if args is not null then
+        perform _eram_check_object('args', args);
+    end if;
+    if meta is not null then
+        perform _eram_check_object('meta', meta);
+    end if;
+    if tags is not null then
+        perform _eram_check_tags(tags);
+    end if;
+    if backoff is not null then
+        perform _eram_check_backoff(backoff);
+    end if;
+    if timeout is not null then
+        perform _eram_check_timeout(timeout);
+    end if;
+    if scheduled_at is not null then
+        perform _eram_check_scheduled_at(scheduled_at);
+    end if;
+    if delay is not null then
+        perform _eram_check_delay('delay', delay);
+        if scheduled_at is not null then
+            raise exception using
+                errcode = 'invalid_parameter_value',
+                message = 'delay and scheduled_at exclude each other',
+                hint = 'Pass one of the two.';
+        end if;
+    end if;
+end;
+$$;
+
 -- The one place where a job is made of its parts: validates, and fills in what was left out.
 -- Null is the default of the handler, else of the queue, else eram's. What is said of uniqueness is
 -- not checked again if it is the same as what has been checked.
@@ -25,91 +78,74 @@ create or replace function _eram_make_spec(
     set search_path from current
 as $$
 declare
+    v_name     text := handler;
     v_spec     eram_job_specs;
     v_handler  eram_handlers;
-    v_settings record;
+    v_settings eram_queues;
+    v_queue    text;
 begin
-    -- A check is only called where there is something to check: an enqueue is a hot path, and most
-    -- names are short and plain.
-    if handler is null or octet_length(handler) > 128 or handler !~ '^[!-z~]+$' then
-        perform _eram_check_handler(handler);
+    -- An enqueue is a hot path, and each expression of its own costs a microsecond in a transaction
+    -- of its own: hence few and long ones. A check is only called where there is something to
+    -- check, and most names are short and plain.
+    if v_name is null
+        or octet_length(v_name) > 128
+        or v_name !~ '^[!-z~]+$'
+        or octet_length(queue) > 128
+        or queue !~ '^[!-~]+$'
+    then
+        perform _eram_check_handler(v_name);
+        if queue is not null then
+            perform _eram_check_queue(queue);
+        end if;
     end if;
 
-    v_spec.handler := handler;
     select handlers.* into v_handler
     from eram_handlers as handlers
-    where handlers.name = v_spec.handler;
+    where handlers.name = v_name;
 
     if v_handler.alias_of is not null then
-        v_spec.handler := _eram_handler_name(v_spec.handler);
+        v_name := _eram_handler_name(v_name);
         select handlers.* into v_handler
         from eram_handlers as handlers
-        where handlers.name = v_spec.handler;
+        where handlers.name = v_name;
     end if;
 
-    v_spec.queue := coalesce(queue, v_handler.queue, _eram_default_queue());
-    v_spec.args := coalesce(args, '{}');
-    v_spec.meta := coalesce(meta, v_handler.meta, '{}');
-    v_spec.tags := coalesce(tags, v_handler.tags, '{}');
-    v_spec.timeout := coalesce(timeout, v_handler.timeout);
-    v_spec.unique_by := coalesce(unique_by, v_handler.unique_by);
-    v_spec.scheduled_at := scheduled_at;
+    v_queue := coalesce(queue, v_handler.queue, _eram_default_queue());
 
-    if octet_length(v_spec.queue) > 128 or v_spec.queue !~ '^[!-~]+$' then
-        perform _eram_check_queue(v_spec.queue);
-    end if;
-
-    select
-        queues.priority,
-        queues.max_attempts,
-        queues.backoff
-    into v_settings
+    select queues.* into v_settings
     from eram_queues as queues
-    where queues.name = v_spec.queue;
+    where queues.name = v_queue;
 
-    v_spec.priority := coalesce(v_handler.priority, v_settings.priority, 0);
-    v_spec.max_attempts := coalesce(
-        max_attempts,
-        v_handler.max_attempts,
-        v_settings.max_attempts,
-        _eram_default_max_attempts());
-    v_spec.backoff := coalesce(backoff, v_handler.backoff, v_settings.backoff);
+    if num_nonnulls(priority, max_attempts, scheduled_at, delay, tags, backoff, timeout) > 0
+        or jsonb_typeof(args) <> 'object'
+        or jsonb_typeof(meta) <> 'object'
+    then
+        perform _eram_check_values(
+            args, priority, max_attempts, scheduled_at, delay, tags, meta, backoff, timeout);
+    end if;
 
-    if priority is not null then
-        perform _eram_check_priority(priority);
-        v_spec.priority := priority;
-    end if;
-    if max_attempts is not null then
-        perform _eram_check_max_attempts(max_attempts);
-    end if;
-    if jsonb_typeof(v_spec.args) <> 'object' then
-        perform _eram_check_object('args', v_spec.args);
-    end if;
-    if jsonb_typeof(v_spec.meta) <> 'object' then
-        perform _eram_check_object('meta', v_spec.meta);
-    end if;
-    if tags is not null then
-        perform _eram_check_tags(tags);
-    end if;
-    if backoff is not null then
-        perform _eram_check_backoff(backoff);
-    end if;
-    if timeout is not null then
-        perform _eram_check_timeout(timeout);
-    end if;
-    if scheduled_at is not null then
-        perform _eram_check_scheduled_at(scheduled_at);
-    end if;
-    if delay is not null then
-        perform _eram_check_delay('delay', delay);
-        if scheduled_at is not null then
-            raise exception using
-                errcode = 'invalid_parameter_value',
-                message = 'delay and scheduled_at exclude each other',
-                hint = 'Pass one of the two.';
-        end if;
-        v_spec.scheduled_at := clock_timestamp() + delay;
-    end if;
+    v_spec := row(
+        null,
+        v_name,
+        coalesce(args, '{}'),
+        nullif(coalesce(meta, v_handler.meta), '{}'),
+        coalesce(tags, v_handler.tags, '{}'),
+        v_queue,
+        coalesce(priority, v_handler.priority, v_settings.priority, 0),
+        coalesce(
+            max_attempts,
+            v_handler.max_attempts,
+            v_settings.max_attempts,
+            _eram_default_max_attempts()),
+        coalesce(backoff, v_handler.backoff, v_settings.backoff),
+        coalesce(timeout, v_handler.timeout),
+        coalesce(unique_by, v_handler.unique_by),
+        null,
+        null,
+        null,
+        coalesce(scheduled_at, clock_timestamp() + delay)
+    )::eram_job_specs;
+
     if v_spec.unique_by is not null then
         -- Nearly always there is nothing to check.
         if unique_by is distinct from checked

@@ -113,7 +113,7 @@ as $$
         started.run,
         _eram_handler_name(specs.handler),
         specs.args,
-        specs.meta,
+        coalesce(specs.meta, '{}'),
         specs.tags,
         started.queue,
         started.lane / 2,
@@ -144,7 +144,7 @@ as $$
                 values
                     ('handler', to_jsonb(jobs.handler) = criteria -> 'handler'),
                     ('args', jobs.args @> (criteria -> 'args')),
-                    ('meta', jobs.meta @> (criteria -> 'meta')),
+                    ('meta', coalesce(jobs.meta, '{}') @> (criteria -> 'meta')),
                     ('tags', to_jsonb(jobs.tags) @> (criteria -> 'tags')),
                     ('queue', to_jsonb(jobs.queue) = criteria -> 'queue'),
                     ('priority', to_jsonb(jobs.priority) = criteria -> 'priority'),

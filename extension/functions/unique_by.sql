@@ -175,7 +175,7 @@ begin
             case when v_fields ? 'handler' then spec.handler end,
             case when v_fields ? 'queue' then spec.queue end,
             case when v_fields ? 'args' then v_args end,
-            case when v_fields ? 'meta' then spec.meta end);
+            case when v_fields ? 'meta' then coalesce(spec.meta, '{}') end);
     end if;
     return substr(
         sha256(convert_to(

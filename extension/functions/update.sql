@@ -139,7 +139,7 @@ begin
         backoff = coalesce(v_backoff, specs.backoff),
         timeout = coalesce(v_timeout, specs.timeout),
         tags = coalesce(v_tags, specs.tags),
-        meta = coalesce(v_meta, specs.meta),
+        meta = nullif(coalesce(v_meta, specs.meta), '{}'),
         args = coalesce(v_args, specs.args)
     where specs.job_id = v_id;
 

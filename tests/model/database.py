@@ -37,7 +37,7 @@ select jsonb_build_object(
             jobs.id,
             jsonb_build_object(
                 'state', jobs.state, 'queue', jobs.queue, 'handler', jobs.handler,
-                'args', jobs.args, 'meta', jobs.meta, 'tags', jobs.tags,
+                'args', jobs.args, 'meta', coalesce(jobs.meta, '{}'), 'tags', jobs.tags,
                 'attempt', jobs.attempt, 'max_attempts', jobs.max_attempts,
                 'priority', jobs.priority, 'result', jobs.result, 'errors', (
                     select jsonb_agg(to_jsonb(failed) order by failed.run)

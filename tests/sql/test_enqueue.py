@@ -17,7 +17,7 @@ JOB = "select * from eram_jobs where id = %s"
 def test_only_the_handler_is_required(conn):
     job = row(conn, JOB, value(conn, "select eram_enqueue_job('app:run')"))
     assert (job.handler, job.queue, job.args, job.meta, job.tags) == (
-        *("app:run", "default", {}, {}, []),
+        *("app:run", "default", {}, None, []),
     )
     assert (job.state, job.priority, job.attempt, job.max_attempts) == ("available", 0, 0, 20)
     assert (job.errors, job.attempted_by, job.attempted_at) == (None, None, None)
@@ -74,7 +74,7 @@ def test_null_in_a_document_means_the_default(conn):
     )
     job = row(conn, JOB, enqueue(conn, **dict.fromkeys(keys)))
     assert (job.args, job.queue, job.priority, job.max_attempts) == ({}, "default", 0, 20)
-    assert (job.tags, job.meta, job.state) == ([], {}, "available")
+    assert (job.tags, job.meta, job.state) == ([], None, "available")
 
 
 @pytest.mark.parametrize("delay", [90, 90.0, "90 seconds", "00:01:30", "1.5 min"])

@@ -20,7 +20,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "priority": (1, 2, 3, 4, 5, 0),
     "max_attempts": (11, 12, 13, 14, 15, 20),
     "tags": (["t1"], ["t2"], ["t3"], ["t4"], None, []),
-    "meta": ({"m": 1}, {"m": 2}, {"m": 3}, {"m": 4}, None, {}),
+    "meta": ({"m": 1}, {"m": 2}, {"m": 3}, {"m": 4}, None, None),
     "backoff": (*({"strategy": "fixed", "base": n} for n in range(1, 6)), None),
     "timeout": (10, 20, "30 seconds", 40, None, None),
     "unique": ({"period": 100}, {"period": 200}, {"period": 300}, {"period": 400}, None, None),

@@ -69,7 +69,7 @@ def test_everything_at_once_and_back_to_the_defaults(conn):
     assert put(conn, args={"id": 1}, unique=REPLACE) == (first.id, True)
     job = row(conn, JOB, first.id)
     assert (job.args, job.priority, job.max_attempts, job.tags, job.meta, job.state) == (
-        *({"id": 1}, 0, 20, [], {}, "available"),
+        *({"id": 1}, 0, 20, [], None, "available"),
     )
 
 

@@ -93,7 +93,7 @@ def test_values_may_be_emptied(conn):
     job_id = enqueue(conn, tags=["x"], args={"x": 1}, meta={"y": 1})
     assert update(conn, job_id, tags=[], args={}, meta={}) is True
     seen = row(conn, JOB, job_id)
-    assert (seen.tags, seen.args, seen.meta) == ([], {}, {})
+    assert (seen.tags, seen.args, seen.meta) == ([], {}, None)
 
 
 def test_a_job_is_put_off_and_brought_forward(conn, worker):
