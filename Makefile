@@ -6,6 +6,7 @@ PG_CONFIG ?= pg_config
 PG        ?=
 ARGS      ?=
 PEERS     ?=
+MINUTES   ?=
 
 VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" eram.control)
 SQL     := $(addprefix extension/,$(shell sed 's/\#.*//' extension/load-order))
@@ -26,7 +27,7 @@ PYTEST = $(if $(PG),bin=$$($(PY) tests/servers.py $(PG)) && ERAM_TEST_PG_BIN="$$
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-matrix test-sql test-python lint format build wheel install uninstall \
-	bench nightly clean
+	bench soak nightly clean
 
 help: ## List what make can do
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -43,7 +44,7 @@ test-on-%: $(VENV_DONE)
 	@$(MAKE) --no-print-directory test PG=$*
 
 test-sql: $(VENV_DONE) ## Run the tests of the SQL
-	$(PYTEST) tests/sql $(ARGS)
+	$(PYTEST) tests/sql tests/guard $(ARGS)
 
 test-python: $(VENV_DONE) ## Run the tests of the Python runtime
 	$(PYTEST) tests/python $(ARGS)
@@ -110,10 +111,13 @@ need-pg-config:
 bench: $(VENV_DONE) ## Measure speed on the embedded server (PEERS="graphile pgboss" beside it)
 	@$(PY) bench --peers "$(PEERS)" $(ARGS)
 
+soak: $(VENV_DONE) ## Keep up a steady load and judge (MINUTES=60; 3 otherwise)
+	@PYTHONPATH=bench $(PY) -m soak $(if $(MINUTES),--minutes "$(MINUTES)") $(ARGS)
+
 nightly: $(VENV_DONE) ## Run everything, also what takes long
 	@$(MAKE) --no-print-directory lint build test-matrix
 	$(PYTEST) -m nightly $(ARGS) || [ $$? -eq 5 ]
-	@$(MAKE) --no-print-directory demo bench
+	@$(MAKE) --no-print-directory demo bench soak
 
 clean: ## Remove everything that make has made
 	rm -rf $(VENV) .servers build dist bench/environments .hypothesis .mypy_cache .pytest_cache .ruff_cache
