@@ -128,7 +128,7 @@ begin
                 from eram_workers as workers
                 where workers.ended_at is null and workers.missing_since is not null
             )
-            then interval '1 second'
+            then interval '0.5 seconds'
             else interval '1 minute'
         end);
     next_tick_at := greatest(next_tick_at, v_now);

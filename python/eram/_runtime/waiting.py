@@ -9,7 +9,11 @@ again whenever a job of its own has ended, which leaves room for the next. While
 reached the server takes no declaration, and the session polls.
 
 The order matters: first ask whether all have ended, then fetch. What the fetch does not see then
-is enqueued by someone who sees this session waiting.
+is enqueued by someone who sees this session waiting. Nor is a job missed that becomes due in
+between: the server says when the next one is due, and the fetch takes what is due by then.
+
+A session that has settled does not ask for its slow polls as long as they find nothing: it would
+have been notified. And where it is notified it fetches first, so that the job starts at once.
 """
 
 from __future__ import annotations
@@ -54,6 +58,8 @@ class Waiting:
         self._is_limited = not can_listen
         self._brisk = BRISK_SECONDS
         self._was_notified = False
+        # Whether there were jobs since the server was asked: others may follow that are due later.
+        self._has_news = False
         # When the next job is due, as the server said, and when to ask it again.
         self._due_at = NEVER
         self._ask_at = NEVER
@@ -67,7 +73,7 @@ class Waiting:
 
     def notified(self) -> None:
         """Note that something has come in."""
-        self._was_notified = True
+        self._was_notified = self._has_news = True
         self._fetch_at = 0.0
 
     def put_off(self) -> None:
@@ -82,13 +88,13 @@ class Waiting:
     def before_fetch(self) -> None:
         """Learn what the server knows about our waiting, unless it could be nothing new."""
         self._busy_since = None
-        is_known = self._is_settled and self._was_notified and time.monotonic() < self._ask_at
-        if self._mark is not None and not is_known:
+        if self._mark is not None and not (self._is_settled and self._can_ask_later()):
             self._ask()
 
     def after_fetch(self, *, fetched: int, demand: int) -> None:
         """Decide when to fetch next, by what a fetch has returned."""
         was_notified, self._was_notified = self._was_notified, False
+        self._has_news |= fetched > 0
         if fetched >= demand:
             self._full_fetches += 1
             self._fetch_at = 0.0
@@ -132,6 +138,10 @@ class Waiting:
         self._due_at = self._ask_at = NEVER
         self._fetch_at = 0.0
 
+    def _can_ask_later(self) -> bool:
+        is_time = min(self._due_at, self._ask_at) <= time.monotonic()
+        return self._was_notified or not (self._has_news or is_time)
+
     def _ask_again_in(self, seconds: float) -> None:
         if self._mark is None:
             return
@@ -139,6 +149,7 @@ class Waiting:
         self._fetch_at = min(self._fetch_at, self._ask_at)
 
     def _ask(self) -> None:
+        self._has_news = False
         row = self._conn.execute(statements.START_WAITING, (self._queue, self._mark)).fetchone()
         self._mark, self._is_settled, due_in, self._is_limited = row or (None, False, None, False)
         self._ask_at = NEVER
