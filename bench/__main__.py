@@ -29,11 +29,11 @@ from sides import Side
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-FORMAT = 2
+PAGE = HERE.parent / "docs" / "performance.md"
+FORMAT = 3
 BRIEF = 0.5  # a run of this scale or more is a full one
 FULL = {"rounds": 3, "scale": 1.0}
-QUICK = {"rounds": 1, "scale": 0.4}
-QUICK_WITH_PEERS = {"rounds": 1, "scale": 0.02}
+QUICK = {"rounds": 1, "scale": 0.02}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,8 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         peers = [Peer.named(name) for name in dict.fromkeys(chosen.peers.split())]
     except LookupError as exc:
         parser.error(f"--peers: {exc}")
-    quick = QUICK_WITH_PEERS if peers else QUICK
-    defaults = quick if chosen.quick else FULL
+    defaults = QUICK if chosen.quick else FULL
     rounds = chosen.rounds or int(defaults["rounds"])
     scale = chosen.scale or defaults["scale"]
 
@@ -68,15 +67,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     result["seconds"] = round(time.monotonic() - begun_at, 1)
 
     moment = datetime.fromisoformat(result["setup"]["date"])
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    path = chosen.output / f"{moment:%Y-%m-%dT%H%M%SZ}.json"
+    name = "record" if chosen.record else f"{moment:%Y-%m-%dT%H%M%SZ}"
+    path = chosen.output / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"\n{page.text(result)}\n\nwritten to {path}")
-    _draw(path, may_install=bool(peers))
-    if chosen.page:
-        page.rewrite(chosen.page, result)
-        print(f"written to {chosen.page}")
+    _show(path, chosen.page or (PAGE if chosen.record else None), may_install=bool(peers))
     return 0
+
+
+def _show(path: Path, page_file: Path | None, *, may_install: bool) -> None:
+    """Draw what a run has written to a file, and put it into a page."""
+    plots = f"{path.stem}.*.png"
+    for plot in path.parent.glob(plots):
+        plot.unlink()
+    _draw(path, may_install=may_install)
+    if page_file:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        page.rewrite(page_file, result, path.parent.glob(plots))
+        print(f"written to {page_file}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -93,7 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, metavar="N", help="how often to measure each")
     add("--scale", type=float, metavar="FACTOR", help="how many jobs, compared with a full run")
     add("--output", type=Path, default=RESULTS, metavar="DIRECTORY", help="where results go")
-    add("--page", type=Path, metavar="FILE", help="also put the table into this page of the docs")
+    add("--page", type=Path, metavar="FILE", help="also put the tables into this page of the docs")
+    add("--record", action="store_true", help="keep it in results/record.*, and in the docs' page")
     return parser
 
 
@@ -163,9 +173,16 @@ def _measure(
         for name, sides in plan.items()
     }
     lab.is_brief = scale < BRIEF
-    progress = Progress(rounds * sum(len(entry["sides"]) for entry in measured.values()))
+    progress = Progress(
+        sum(
+            min(rounds, MEASURES[name].most_rounds) * len(entry["sides"])
+            for name, entry in measured.items()
+        )
+    )
     for round_number in range(rounds):
         for name, sides in plan.items():
+            if round_number >= MEASURES[name].most_rounds:
+                continue
             able = [side for side in sides if name not in side.without]
             # Whoever goes first in one round goes last in the next.
             for side in able[:: -1 if round_number % 2 else 1]:

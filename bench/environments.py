@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 PEERS = HERE / "peers"
 CACHE = HERE / "environments"
 INSTALL_SECONDS = 600
-PROGRAMS = {".py": PEERS / "_programs/program.py", ".mjs": PEERS / "_program.mjs"}
+PROGRAMS = {".py": PEERS / "_program.py", ".mjs": PEERS / "_program.mjs"}
 
 # Where Pythons stand beside the one that runs this.
 PYTHONS = ("python3.12", "python3.13", "python3.14", "python3.15")

@@ -46,8 +46,9 @@ class Reading:
 class Bench:
     """A fresh database of one side."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, log: Path) -> None:
         self.dsn = dsn
+        self.log = log  # of the server
         self.enqueued = 0  # by the measurement, for sides that keep nothing
         self.conn = self.connect()
         self._bytes_before = self._bytes()
@@ -105,7 +106,7 @@ class Lab:
         name = f"bench_{self._count}"
         self._execute(f"create database {name} template template_{side.name}")
         self._execute("checkpoint")
-        bench = Bench(self._dsn(name))
+        bench = Bench(self._dsn(name), self._server.log)
         try:
             yield bench
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import eram
@@ -16,3 +17,9 @@ def nothing(job: eram.Job) -> None:
 def stamp(job: eram.Job) -> int:  # noqa: ARG001 - what it returns does not depend on the job
     """Say when it was started, in nanoseconds."""
     return time.time_ns()
+
+
+@eram.job
+def hold(job: eram.Job) -> None:  # noqa: ARG001 - it never ends, whatever the job
+    """Keep a thread of the worker busy until the worker is ended."""
+    threading.Event().wait()

@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
+from uuid import uuid4
 
 import psycopg
 from by_sql import SqlProducer, count, span_of
@@ -31,6 +32,7 @@ class Eram:
 
     name = "eram"
     share = 1.0
+    finished_table: LiteralString = "eram_finished_jobs"
     enqueue_documents: LiteralString = "select count(*) from eram_enqueue_jobs(%s::jsonb)"
     enqueue_set: LiteralString = (
         "select count(eram_enqueue_job('noop:nothing',"
@@ -39,15 +41,34 @@ class Eram:
     )
     enqueue_one: LiteralString = "select eram_enqueue_job(%s::text, %s::jsonb)"
 
-    def __init__(self, *, is_keeping: bool = True) -> None:
+    def __init__(
+        self, *, is_keeping: bool = True, is_notifying: bool = True, is_searchable: bool = True
+    ) -> None:
         self.is_keeping = is_keeping
-        self.label = "eram" if is_keeping else "eram, nothing kept"
+        self._is_notifying = is_notifying
+        self._is_searchable = is_searchable
+        self.label = "eram"
+        if not is_keeping:
+            self.label += ", nothing kept"
+        if not is_notifying:
+            self.label += ", notification off"
+        if not is_searchable:
+            self.label += ", without GIN indexes"
         self.without: Mapping[str, str] = {}
 
     def install(self, dsn: str) -> None:
         """Create the extension."""
         with psycopg.connect(dsn, autocommit=True) as conn:
             conn.execute("create extension eram")
+
+    def prepare(self, conn: psycopg.Connection) -> None:
+        """Set what this side has set."""
+        if not self.is_keeping:
+            conn.execute("select eram_set_queue('default', max_age => '0')")
+        if not self._is_notifying:
+            conn.execute("select eram_set_queue('default', is_notifying => false)")
+        if not self._is_searchable:
+            conn.execute("drop index eram_jobs_args_index, eram_jobs_meta_index")
 
     def describe(self) -> dict[str, str]:
         """Say how it is measured."""
@@ -59,8 +80,7 @@ class Eram:
     @contextlib.contextmanager
     def producer(self, bench: Bench) -> Iterator[Producer]:
         """Enqueue by its SQL functions."""
-        if not self.is_keeping:
-            bench.conn.execute("select eram_set_queue('default', max_age => '0')")
+        self.prepare(bench.conn)
         yield SqlProducer(bench, self)
 
     def start_worker(self, bench: Bench, *, is_listening: bool = False) -> Worker:
@@ -101,13 +121,18 @@ class Eram:
 class EramWorker:
     """`python -m eram.worker`, held back by a pause of its queue."""
 
-    def __init__(self, bench: Bench, *, sees_begin: bool) -> None:
+    def __init__(
+        self, bench: Bench, *, sees_begin: bool = False, queues: Sequence[str] = ("default",)
+    ) -> None:
         self._conn = bench.conn
         self._sees_begin = sees_begin
-        self._conn.execute("select eram_pause_queue('default')")
-        before = count(self._conn, "select count(*) from eram_workers")
+        self._queues = queues
+        for queue in queues:
+            self._conn.execute("select eram_pause_queue(%s)", (queue,))
+        name = uuid4().hex
+        limits = (part for queue in queues for part in ("--queue", f"{queue}=10"))
         self._process = subprocess.Popen(
-            (sys.executable, "-m", "eram.worker", "--queue", "default=10", "--allow", "noop"),
+            (sys.executable, "-m", "eram.worker", "--name", name, *limits, "--allow", "noop"),
             env={
                 **os.environ,
                 "DATABASE_URL": bench.dsn,
@@ -117,7 +142,8 @@ class EramWorker:
         )
         self.pid = self._process.pid
         deadline = time.monotonic() + START_SECONDS
-        while count(self._conn, "select count(*) from eram_workers") == before:
+        known = "select 1 from eram_workers where name = %s"
+        while not self._conn.execute(known, (name,)).fetchone():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise RuntimeError("the worker of eram did not start")
@@ -125,8 +151,9 @@ class EramWorker:
         time.sleep(0.5)  # until its threads have connected
 
     def let_go(self) -> None:
-        """Resume the queue; where no table will tell when it began, see that."""
-        self._conn.execute("select eram_resume_queue('default')")
+        """Resume its queues; where no table will tell when it began, see that."""
+        for queue in self._queues:
+            self._conn.execute("select eram_resume_queue(%s)", (queue,))
         while self._sees_begin and not count(self._conn, BEGUN):
             time.sleep(0.001)
 

@@ -24,13 +24,17 @@ class Yardstick:
 
     name = "yardstick"
     share = 1.0
+    finished_table: LiteralString = "bare_finished"
     enqueue_documents: LiteralString = yardstick.ENQUEUE_DOCUMENTS
     enqueue_set: LiteralString = yardstick.ENQUEUE_SET
     enqueue_one: LiteralString = yardstick.ENQUEUE_ONE
 
-    def __init__(self, *, has_cursor: bool = True) -> None:
+    def __init__(self, *, has_cursor: bool = True, is_plain: bool = False) -> None:
         self._has_cursor = has_cursor
-        self.label = self.name if has_cursor else f"{self.name} without a cursor"
+        self._is_plain = is_plain
+        self.label = f"plain {self.name}" if is_plain else self.name
+        if not has_cursor:
+            self.label += " without a cursor"
         self.without: Mapping[str, str] = {}
 
     def install(self, dsn: str) -> None:
@@ -49,7 +53,8 @@ class Yardstick:
 
     def start_worker(self, bench: Bench, *, is_listening: bool = False) -> Worker:
         """Start the barest worker."""
-        return YardstickWorker(bench, is_listening=is_listening)
+        what = "listen" if is_listening else "drain-plain" if self._is_plain else "drain"
+        return YardstickWorker(bench, what)
 
     def finished(self, bench: Bench) -> int:
         """Count its finished jobs."""
@@ -81,8 +86,7 @@ class Yardstick:
 class YardstickWorker:
     """The barest worker, which waits for a line."""
 
-    def __init__(self, bench: Bench, *, is_listening: bool) -> None:
-        what = "listen" if is_listening else "drain"
+    def __init__(self, bench: Bench, what: str) -> None:
         self._process = subprocess.Popen(
             (sys.executable, yardstick.__file__, what, bench.dsn),
             stdin=subprocess.PIPE,

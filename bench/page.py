@@ -1,56 +1,65 @@
 """How results are shown: as tables in the terminal, and as a part of a page of the docs.
 
-The first table compares eram with the yardstick, the second with the peers. A ratio is the median
-of what the rounds say.
+The first table compares eram with the yardstick, others with what else takes part; the last one in
+the terminal, and the first one on the page, says which bars are met. A ratio is the median of what
+the rounds say.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterator, Sequence
+import math
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-ERAM, YARDSTICK = "eram", "yardstick"
+import bars
+from figures import (
+    ERAM,
+    FIGURES,
+    YARDSTICK,
+    Figure,
+    Result,
+    Row,
+    Sides,
+    better,
+    by_wave,
+    median,
+    peers,
+    ratio,
+)
+
 BEGIN, END = "<!-- begin: measured -->", "<!-- end: measured -->"
 FEWER = 0.95  # what is within a twentieth counts as equal
 
-Result = dict[str, Any]
-Row = tuple[str, ...]
-
-
-class Figure(NamedTuple):
-    """A figure by its name in the results."""
-
-    title: str
-    form: str
-    is_better_higher: bool
-
-
-FIGURES = {
-    "jobs_per_second": Figure("jobs/s", ",.0f", is_better_higher=True),
-    "server_cpu_us": Figure("CPU of the server a job, µs", ",.1f", is_better_higher=False),
-    "worker_cpu_us": Figure("CPU of the worker a job, µs", ",.1f", is_better_higher=False),
-    "wal_bytes": Figure("WAL a job, bytes", ",.0f", is_better_higher=False),
-    "disk_bytes": Figure("on disk afterwards a job, bytes", ",.0f", is_better_higher=False),
-    "p50_ms": Figure("p50, ms", ".1f", is_better_higher=False),
-    "p95_ms": Figure("p95, ms", ".1f", is_better_higher=False),
-    "p99_ms": Figure("p99, ms", ".1f", is_better_higher=False),
-    "last_to_first": Figure("last wave to first", ".2f", is_better_higher=True),
-    "pinned_p50_ms": Figure("then commit to start, p50, ms", ".1f", is_better_higher=False),
-    "pinned_p99_ms": Figure("then commit to start, p99, ms", ".1f", is_better_higher=False),
-}
-
 HEADINGS = ("measured", "figure", "eram", "yardstick", "ratio")
+OTHER_HEADINGS = ("measured", "figure", "eram", "beside it", "its figure", "ratio")
+SMALL = 0.5  # of a full run; the figures of a smaller one are rough
+WAVES = {
+    "waves": ("The waves by one session, one by one, in jobs/s:", "wave"),
+    "worker_waves": ("The waves by a worker process, one by one, in jobs/s:", "wave"),
+    "long_drain": ("The tenths of the drain under one snapshot, in jobs/s:", "tenth"),
+}
+PLOTS = {
+    "rates": "Jobs a second of each who takes part, by measurement",
+    "latency": "From commit to start at 50 jobs a second, p99",
+    "pinned_latency": "The same, p50, and under a snapshot after a drain",
+    "waves": "Waves under an open snapshot, by one session",
+    "worker_waves": "Waves under an open snapshot, by a worker process",
+    "long_drain": "A long drain under one snapshot, tenth by tenth",
+}
 
 
 def text(result: Result) -> str:
     """Make the tables for the terminal."""
     parts = [_text_table([HEADINGS, *_rows(result)])]
+    if others := list(_other_rows(result)):
+        parts.append(_text_table([OTHER_HEADINGS, *others]))
     if peers(result):
         parts.append(_text_table(list(_peer_rows(result))))
     if left_out := list(_left_out(result)):
         parts.append("Left out:\n" + "\n".join(f"- {line}" for line in left_out))
+    parts += ["The bars\n\n" + _text_table(bars.rows(result)), _verdict(result)]
     return "\n\n".join(parts)
 
 
@@ -64,21 +73,14 @@ def brief(figures: dict[str, Any]) -> str:
     return "; ".join(said)
 
 
-def rewrite(path: Path, result: Result) -> None:
-    """Replace what a page says was measured."""
+def rewrite(path: Path, result: Result, plots: Iterable[Path] = ()) -> None:
+    """Replace what a page says was measured, and show plots of it."""
     before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     if not rest or END not in rest:
         raise ValueError(f"{path} has no part between {BEGIN} and {END}")
-    part = "\n".join([BEGIN, "", *_markdown(result), "", END])
+    part = "\n".join([BEGIN, "", *_markdown(result), *_shown(plots, path.parent), "", END])
     path.write_text(f"{before}{part}{after}", encoding="utf-8")
-
-
-def peers(result: Result) -> list[str]:
-    """Name the peers that have any figures."""
-    named = [label for label, about in result["sides"].items() if "version" in about]
-    measures = result["measures"].values()
-    return [label for label in named if any(label in each["sides"] for each in measures)]
 
 
 def _markdown(result: Result) -> Iterator[str]:
@@ -88,18 +90,23 @@ def _markdown(result: Result) -> Iterator[str]:
         f"eram {setup['eram']} on PostgreSQL {setup['server']}, {setup['cores']} cores"
         f" ({setup['system']}, {setup['machine']}), Python {setup['python']},"
         f" psycopg {setup['psycopg']}, {setup['date'][:10]}. Load before the run:"
-        f" {setup['load_before']}. {result['rounds']} rounds; medians."
+        f" {setup['load_before']}. Rounds: {result['rounds']}; medians."
     )
     if setup["load_before"] > setup["cores"] / 2:
         yield from ("", "The machine was busy with other things: the ratios hold only roughly.")
     yield from ("", f"Settings: {settings}.")
-    yield from ("", *_markdown_table([HEADINGS, *_rows(result)], left=2))
+    yield from ("", "### The bars", "", _verdict(result), "")
+    yield from _markdown_table(bars.rows(result), left=2)
+    yield from ("", "### Beside the yardstick", "")
+    yield from _markdown_table([HEADINGS, *_rows(result)], left=2)
+    if others := list(_other_rows(result)):
+        yield from ("", *_markdown_table([OTHER_HEADINGS, *others], left=2))
+    for name, (title, word) in WAVES.items():
+        if name in result["measures"]:
+            yield from ("", title, "")
+            yield from _markdown_waves(result["measures"][name]["sides"], word)
     if peers(result):
         yield from _markdown_peers(result)
-    for name, title in (("waves", "by one session"), ("worker_waves", "by a worker process")):
-        if name in result["measures"]:
-            yield from ("", f"The waves {title}, one by one, in jobs/s:", "")
-            yield from _markdown_waves(result["measures"][name]["sides"])
 
 
 def _markdown_peers(result: Result) -> Iterator[str]:
@@ -122,12 +129,27 @@ def _markdown_peers(result: Result) -> Iterator[str]:
         yield from ("", "Left out:", "", *(f"- {line}" for line in left_out))
 
 
-def _markdown_waves(sides: dict[str, Any]) -> Iterator[str]:
+def _markdown_waves(sides: dict[str, Any], word: str) -> Iterator[str]:
     rates = {side: by_wave(runs) for side, runs in sides.items()}
     count = len(rates[ERAM])
-    heading = ("", *(f"wave {number}" for number in range(1, count + 1)))
+    heading = ("", *(f"{word} {number}" for number in range(1, count + 1)))
     rows = [(side, *(f"{rate:,.0f}" for rate in own)) for side, own in rates.items()]
     yield from _markdown_table([heading, *rows], left=1)
+
+
+def _shown(plots: Iterable[Path], folder: Path) -> Iterator[str]:
+    """Link to the plots, in the order of what they show."""
+    files = {file.suffixes[0].removeprefix("."): file for file in plots}
+    if files:
+        yield from ("", "### Plots")
+    for name, title in PLOTS.items():
+        if name in files:
+            yield from ("", f"{title}:", "", f"![{title}]({os.path.relpath(files[name], folder)})")
+
+
+def _verdict(result: Result) -> str:
+    small = " This was a small run: its figures are rough." if result["scale"] < SMALL else ""
+    return bars.summary(result) + small
 
 
 def _rows(result: Result) -> Iterator[Row]:
@@ -141,8 +163,25 @@ def _rows(result: Result) -> Iterator[Row]:
                 _variant(figure, own),
                 f"{median(sides[own], key):{figure.form}}",
                 f"{median(sides[YARDSTICK], key):{figure.form}}" if has_yardstick else "-",
-                f"{ratio(sides, key, YARDSTICK, own):.2f}" if has_yardstick else "-",
+                _cell(ratio(sides, key, YARDSTICK, own)) if has_yardstick else "-",
             )
+
+
+def _other_rows(result: Result) -> Iterator[Row]:
+    """Compare with what is neither a peer nor the yardstick as it is."""
+    known = {YARDSTICK, *peers(result)}
+    for measure, key, figure, title in _figures(result, ERAM):
+        sides = measure["sides"]
+        for label in sides:
+            if label not in known and not label.startswith(ERAM) and key in sides[label][0]:
+                yield (
+                    f"{measure['title']}" if title else "",
+                    figure.title,
+                    f"{median(sides[ERAM], key):{figure.form}}",
+                    label,
+                    f"{median(sides[label], key):{figure.form}}",
+                    _cell(ratio(sides, key, label)),
+                )
 
 
 def _peer_rows(result: Result) -> Iterator[Row]:
@@ -153,18 +192,23 @@ def _peer_rows(result: Result) -> Iterator[Row]:
         sides = measure["sides"]
         there = [label for label in named if sides.get(label) and key in sides[label][0]]
         for own in _variants(sides, key) if there else ():
-            cells = (
-                f"{median(sides[label], key):{figure.form}} ({better(sides, key, label, own):.2f})"
-                if label in there
-                else "-"
-                for label in named
-            )
+            cells = (_beside(sides, key, label, own) if label in there else "-" for label in named)
             yield (
                 title if own == ERAM else "",
                 _variant(figure, own),
                 f"{median(sides[own], key):{figure.form}}",
                 *cells,
             )
+
+
+def _beside(sides: Sides, key: str, label: str, own: str) -> str:
+    figure = f"{median(sides[label], key):{FIGURES[key].form}}"
+    return f"{figure} ({_cell(better(sides, key, label, own))})"
+
+
+def _cell(quotient: float) -> str:
+    """Write a ratio; there is none to nothing at all."""
+    return "-" if math.isnan(quotient) else f"{quotient:.2f}"
 
 
 def _variants(sides: dict[str, Any], key: str) -> list[str]:
@@ -179,7 +223,8 @@ def _variant(figure: Figure, label: str) -> str:
 def _figures(result: Result, label: str) -> Iterator[tuple[dict[str, Any], str, Figure, str]]:
     """Go through what was measured of a side; the title stands on the first of its figures."""
     for measure in result["measures"].values():
-        title = f"{measure['title']} ({measure['jobs'][label]:,} jobs)"
+        jobs = measure["jobs"][label]
+        title = f"{measure['title']} ({jobs:,} jobs)" if jobs else measure["title"]
         for key, figure in FIGURES.items():
             if all(key in run for run in measure["sides"][label]):
                 yield measure, key, figure, title
@@ -209,32 +254,6 @@ def _left_out(result: Result) -> Iterator[str]:
             by_reason.setdefault(reason, []).append(label)
         for reason, labels in by_reason.items():
             yield f"{measure['title']}: {', '.join(labels)}: {reason}."
-
-
-def ratio(sides: dict[str, Any], key: str, other: str, own: str = ERAM) -> float:
-    """Divide eram's figure by another's: the median of what the rounds say."""
-    # One that failed in a round has fewer of them.
-    pairs = zip(sides[own], sides[other], strict=False)
-    return statistics.median(
-        mine[key] / its[key] if its[key] else float("nan") for mine, its in pairs
-    )
-
-
-def better(sides: dict[str, Any], key: str, other: str, own: str = ERAM) -> float:
-    """Say how many times better eram is: above 1 is ahead, whatever the figure."""
-    quotient = ratio(sides, key, other, own)
-    return quotient if FIGURES[key].is_better_higher or not quotient else 1 / quotient
-
-
-def by_wave(runs: Sequence[dict[str, Any]]) -> list[float]:
-    """Return the jobs/s of each wave."""
-    waves = zip(*(run["jobs_per_second_by_wave"] for run in runs), strict=True)
-    return [statistics.median(wave) for wave in waves]
-
-
-def median(runs: Sequence[dict[str, float]], key: str) -> float:
-    """Return the median of the rounds."""
-    return statistics.median(run[key] for run in runs)
 
 
 def _text_table(lines: list[Row]) -> str:

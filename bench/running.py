@@ -6,20 +6,27 @@ import contextlib
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 from lab import Bench, cpu
 from sides import Producer, Side, Worker
 
 LATENCY_RATE = 50
-LOOK_SECONDS = (0.005, 0.25)  # between two looks at what is finished
+OFTEN, SELDOM = (0.005, 0.25), (0.5, 5.0)  # seconds between two looks at what is finished
 DEADLINE_SECONDS = 300.0
 
 Figures: TypeAlias = dict[str, Any]
 
 
 def run(
-    bench: Bench, side: Side, workers: Sequence[Worker], jobs: int, *, read_cpu: bool = False
+    bench: Bench,
+    side: Side,
+    workers: Sequence[Worker],
+    jobs: int,
+    *,
+    read_cpu: bool = False,
+    looks_seldom: bool = False,
 ) -> tuple[float, float | None]:
     """Let workers run all that is queued; return the seconds, and the CPU they have used by then.
 
@@ -30,7 +37,7 @@ def run(
     for worker in workers:
         worker.let_go()
     let_go_at = time.time_ns()
-    ended_at = _wait(bench, side, bench.enqueued - jobs)
+    ended_at = _wait(bench, side, bench.enqueued - jobs, SELDOM if looks_seldom else OFTEN)
     cpu_after = cpu_of(workers) if read_cpu else None
     handled = [worker.stop() for worker in workers]
     starts = [at for stamps in handled for at in stamps.values()]
@@ -44,12 +51,12 @@ def run(
     return seconds, cpu_after
 
 
-def _wait(bench: Bench, side: Side, finished_before: int) -> int:
+def _wait(bench: Bench, side: Side, finished_before: int, look_seconds: tuple[float, float]) -> int:
     """Wait until all is finished; return when it was, in nanoseconds.
 
     To look costs the server something, so it is done the more seldom the more is left.
     """
-    least, most = LOOK_SECONDS
+    least, most = look_seconds
     begun_at = time.monotonic()
     while True:
         looked_at = time.time_ns()
@@ -66,15 +73,18 @@ def _wait(bench: Bench, side: Side, finished_before: int) -> int:
         time.sleep(min(most, max(least, pause)))
 
 
-def measure_latency(bench: Bench, side: Side, producer: Producer, jobs: int) -> Figures:
+def measure_latency(
+    bench: Bench, side: Side, producer: Producer, jobs: int, *, processes: int = 1
+) -> Figures:
     """Enqueue jobs at a rate, and say how long it took from the commit of each to its start."""
-    with start_workers(bench, side, 1, is_listening=True) as (worker,):
-        worker.let_go()
+    with start_workers(bench, side, processes, is_listening=True) as workers:
+        for worker in workers:
+            worker.let_go()
         time.sleep(1.0)
         committed = producer.enqueue_steadily(jobs, LATENCY_RATE)
         bench.enqueued += jobs
         time.sleep(0.5)
-        started = worker.stop()
+        started = {job: at for worker in workers for job, at in worker.stop().items()}
     if missing := committed.keys() - started.keys():
         raise RuntimeError(f"{side.label} did not run {len(missing):,} of {jobs:,} jobs")
     waits = sorted((started[job] - at) / 1e6 for job, at in committed.items())
@@ -88,9 +98,15 @@ def start_workers(
 ) -> Iterator[list[Worker]]:
     """Start worker processes that are ready; whatever happens, they end with the block."""
     workers: list[Worker] = []
+
+    def start() -> None:
+        workers.append(side.start_worker(bench, is_listening=is_listening))
+
     try:
-        for _ in range(count):
-            workers += [side.start_worker(bench, is_listening=is_listening)]
+        # All at once: eight one after the other would take longer than what they are to do.
+        with ThreadPoolExecutor(count) as threads:
+            for started in [threads.submit(start) for _ in range(count)]:
+                started.result()
         yield workers
     finally:
         for worker in workers:

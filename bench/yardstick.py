@@ -4,8 +4,9 @@ A job goes through four tables like eram's, by single statements and with a fetc
 no checks, retries, results, priorities, rescues or anything else: a worker that is cut off loses
 its jobs. The rest of eram is what eram costs beyond this.
 
-As a program it is that worker: `python bench/yardstick.py drain DSN` and `... listen DSN`. It says
-"ready", starts at the first line of its input, and ends with its input or when nothing is left.
+As a program it is that worker: `python bench/yardstick.py drain DSN`, `... drain-plain DSN` (with
+the statement that one would write first) and `... listen DSN`. It says "ready", starts at the first
+line of its input, and ends with its input or when nothing is left.
 """
 
 from __future__ import annotations
@@ -123,6 +124,37 @@ from taken
 join bare_specs as specs on specs.id = taken.id
 order by taken.scheduled_at, taken.id
 """
+# What one would write first: what a handler is given is joined by key, and all of it is fetched.
+PLAIN_FETCH = """
+with best as materialized (
+    select ctid as place
+    from bare_queued
+    where
+        queue = 'default'
+        and lane = 0
+        and (scheduled_at, id) > (%s::timestamptz, %s::bigint)
+        and scheduled_at <= now()
+    order by scheduled_at, id
+    limit %s::integer
+    for update skip locked
+),
+taken as (
+    delete from bare_queued as queued
+    using best
+    where queued.ctid = best.place
+    returning queued.id, queued.attempt, queued.scheduled_at
+),
+started as (
+    insert into bare_running (id, attempt, worker, attempted_at)
+    select id, attempt + 1, 1, now()
+    from taken
+    returning id, attempt
+)
+select id, handler, args, started.attempt, taken.scheduled_at, meta, max_attempts
+from started
+join taken using (id)
+join bare_specs as specs using (id)
+"""
 COMPLETE = """
 with ended as (
     delete from bare_running
@@ -142,14 +174,17 @@ class Cursor:
     """Where the next fetch begins; one that stays at the front shows what it is good for."""
 
     is_moving: bool = True
+    is_plain: bool = False
     at: tuple[datetime, int] = field(default=FRONT)
 
 
 def fetch(conn: psycopg.Connection, demand: int, cursor: Cursor) -> list[Any]:
     """Claim jobs, from where the last claim ended."""
-    rows = conn.execute(FETCH, (*cursor.at, demand), binary=True).fetchall()
+    statement = PLAIN_FETCH if cursor.is_plain else FETCH
+    rows = conn.execute(statement, (*cursor.at, demand), binary=True).fetchall()
     if rows and cursor.is_moving:
-        cursor.at = (rows[-1][4], rows[-1][0])
+        last = max(rows, key=lambda row: (row[4], row[0])) if cursor.is_plain else rows[-1]
+        cursor.at = (last[4], last[0])
     return rows
 
 
@@ -158,7 +193,7 @@ def complete(conn: psycopg.Connection, ids: list[int]) -> None:
     conn.execute(COMPLETE, (ids,))
 
 
-def drain(dsn: str) -> None:
+def drain(dsn: str, *, is_plain: bool = False) -> None:
     """Run all jobs there are: one thread fetches, ten run, one completes."""
     todo: queue.SimpleQueue[Any] = queue.SimpleQueue()
     done: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -169,7 +204,7 @@ def drain(dsn: str) -> None:
         _wait_for_start()
         for thread in (*runners, reporter):
             thread.start()
-        cursor = Cursor()
+        cursor = Cursor(is_plain=is_plain)
         while room.acquire() and (rows := fetch(conn, BATCH, cursor)):
             for row in rows:
                 todo.put(row)
@@ -249,4 +284,8 @@ def _wait_for_start() -> None:
 
 
 if __name__ == "__main__":
-    {"drain": drain, "listen": listen}[sys.argv[1]](sys.argv[2])
+    what, address = sys.argv[1:]
+    if what == "listen":
+        listen(address)
+    else:
+        drain(address, is_plain=what == "drain-plain")

@@ -127,13 +127,15 @@ begin
         and handler ~ '^[!-z~]+$'
         and (queue is null or octet_length(queue) <= 128 and queue ~ '^[!-~]+$')
         and (args is null or jsonb_typeof(args) = 'object')
-        and not exists (select from eram_queue_grants as restricted)
     then
         select handlers.* into v_handler
         from eram_handlers as handlers
         where handlers.name = eram_enqueue_job.handler;
 
-        if v_handler.alias_of is null and v_handler.unique_by is null then
+        if v_handler.alias_of is null
+            and v_handler.unique_by is null
+            and not exists (select from eram_queue_grants as restricted)
+        then
             v_queue := coalesce(queue, v_handler.queue, _eram_default_queue());
 
             select queues.* into v_settings

@@ -12,34 +12,67 @@ import pytest
 BENCH = Path(__file__).parents[2] / "bench"
 sys.path.insert(0, str(BENCH))
 
-import environments  # noqa: E402 - the benchmark is a folder that is run
+import bars  # noqa: E402 - the benchmark is a folder that is run
+import environments  # noqa: E402
 import page  # noqa: E402
 
 RATES = {"jobs_per_second", "wal_bytes"}
 DRAINS = {*RATES, "disk_bytes"}
 LATENCIES = {"p50_ms", "p95_ms", "p99_ms", "worst_ms"}
 WAVES = {"jobs_per_second", "last_to_first", "jobs_per_second_by_wave"}
+IDLE = {"statements_per_second", "transaction_ids"}
 FIGURES = {
     "enqueue_documents": RATES,
     "enqueue_set": RATES,
     "enqueue_one": RATES,
     "enqueue_by_many": RATES,
+    "enqueue_busy": {"jobs_per_second", "alone_jobs_per_second"},
     "drain": DRAINS,
     "drain_pair": DRAINS,
+    "drain_processes": {"jobs_per_second", "processes_4_to_one"},
+    "crowd": {"jobs_per_second", "crowd_to_one", "errors", "deadlocks"},
+    "drain_wal": {"wal_bytes", "wal_enqueue_bytes", "wal_drain_bytes"},
     "latency": LATENCIES,
+    "pinned_latency": {
+        *("p50_ms", "p99_ms", "snapshot_p50_ms", "snapshot_p99_ms", "snapshot_p50_ratio"),
+        *("pair_p50_ms", "pair_p99_ms", "pair_p50_ratio"),
+    },
     "waves": WAVES,
     "worker_waves": {*WAVES, *(f"pinned_{key}" for key in LATENCIES)},
+    "long_drain": {"jobs_per_second", "last_tenth_to_first", "jobs_per_second_by_tenth"},
+    "backlog": {
+        f"{who}_{what}" for who in ("reader", "writer") for what in ("fetch_ms", "last_to_first")
+    },
+    "claims": {
+        *("few_buffers", "many_buffers", "kept_buffers", "many_buffers_ratio"),
+        *("kept_buffers_ratio", "few_ms", "many_ms", "kept_ms", "many_ms_ratio", "kept_ms_ratio"),
+    },
+    "idle": IDLE,
+    "idle_queues": IDLE,
 }
-OTHERS = {
-    "drain": {"eram, nothing kept"},
-    "waves": {"yardstick without a cursor"},
+ALONE = {"eram"}
+BESIDE_BARE_INSERT = {"eram", "yardstick", "bare insert"}
+SIDES = {
+    "enqueue_one": BESIDE_BARE_INSERT,
+    "enqueue_by_many": BESIDE_BARE_INSERT,
+    "enqueue_busy": {"eram", "eram, notification off"},
+    "drain": {"eram", "eram, nothing kept", "yardstick", "plain yardstick"},
+    "drain_wal": {"eram", "eram, without GIN indexes", "yardstick"},
+    "waves": {"eram", "yardstick", "yardstick without a cursor"},
+    **dict.fromkeys(("pinned_latency", "worker_waves", "claims", "idle", "idle_queues"), ALONE),
 }
-WITH_PROC = {"server_cpu_us", "worker_cpu_us"}  # figures of systems that have a /proc
+# Figures of systems that have a /proc.
+WITH_PROC = {"server_cpu_us", "worker_cpu_us", "server_cpu_percent", "worker_cpu_percent"}
+NOT_POSITIVE = {
+    *("errors", "deadlocks", "transaction_ids"),
+    *("jobs_per_second_by_wave", "jobs_per_second_by_tenth"),
+}
 SETUP = {
     *("eram", "server", "settings", "python", "psycopg"),
     *("cores", "load_before", "machine", "system", "date"),
 }
 QUICK = ("enqueue_documents", "enqueue_by_many", "drain", "waves")
+DEEP = ("drain_wal", "long_drain", "backlog", "claims")
 PEERS = [file.stem for file in environments.find()]
 
 
@@ -55,35 +88,41 @@ def only(names):
 
 
 @pytest.mark.parametrize(
-    "names", [pytest.param(QUICK), pytest.param(FIGURES.keys(), marks=pytest.mark.nightly)]
+    "names",
+    [
+        pytest.param(QUICK, id="quick"),
+        pytest.param(DEEP, id="deep"),
+        pytest.param(FIGURES.keys() - {*QUICK, *DEEP}, id="others", marks=pytest.mark.nightly),
+    ],
 )
 def test_a_tiny_run_measures_and_writes_it_down(names, tmp_path):
     page_file = tmp_path / "page.md"
     page_file.write_text(
         "before\n<!-- begin: measured -->what was there<!-- end: measured -->\nafter\n"
     )
-    output = run(*only(names), "--output", tmp_path, "--page", page_file)
+    output = run(*only(names), "--record", "--output", tmp_path, "--page", page_file)
 
-    (path,) = tmp_path.glob("*.json")
+    path = tmp_path / "record.json"
     result = json.loads(path.read_text(encoding="utf-8"))
-    assert (result["format"], result["rounds"], result["away"]) == (2, 1, {})
+    assert (result["format"], result["rounds"], result["away"]) == (3, 1, {})
     assert result["setup"].keys() == SETUP
     assert result["setup"]["settings"]["fsync"] == "on"
     assert result["measures"].keys() == set(names)
     text = page_file.read_text(encoding="utf-8")
     for name, measure in result["measures"].items():
-        yardstick = set() if name == "worker_waves" else {"yardstick"}
-        assert measure["sides"].keys() == {"eram", *yardstick, *OTHERS.get(name, ())}
+        assert measure["sides"].keys() == SIDES.get(name, {"eram", "yardstick"})
         assert measure["without"] == {}
         for label, (figures,) in measure["sides"].items():
-            assert measure["jobs"][label] > 0
+            assert measure["jobs"][label] > 0 or name.startswith("idle")
             assert figures.keys() - WITH_PROC == FIGURES[name]
-            assert all(figures[key] > 0 for key in FIGURES[name] - {"jobs_per_second_by_wave"})
+            assert all(figures[key] > 0 for key in FIGURES[name] - NOT_POSITIVE)
         assert measure["title"] in output
         assert measure["title"] in text
     assert text.startswith("before\n<!-- begin: measured -->\n")
     assert text.endswith("\n<!-- end: measured -->\nafter\n")
     assert "what was there" not in text
+    for shown in (output, text):
+        assert f"{len(bars.judged(result))} bars are met. This was a small run" in shown
 
 
 @pytest.mark.nightly
@@ -144,9 +183,15 @@ def test_a_python_that_is_nowhere_is_said(tmp_path):
         environment.folder.rmdir()
 
 
+@pytest.mark.parametrize("program", environments.PROGRAMS.values(), ids=lambda path: path.name)
+def test_the_program_that_drives_peers_is_there(program):
+    assert program.is_file()
+
+
 def made_up(**sides):
     """Make a result of two rounds out of the jobs/s of each."""
     return {
+        "scale": 1.0,
         "away": {"lost": "it could not be installed"},
         "sides": {
             "eram": {"settings": "", "history": ""},

@@ -80,7 +80,7 @@ def test_what_a_handler_does_to_its_args_stays_with_it(conn, start_worker):
         unsubscribe()
     assert told == [({"words": ["a"]}, {})]
     stored = conn.execute("select args, meta from eram_jobs where id = %s", (job_id,)).fetchone()
-    assert stored == ({"words": ["a"]}, {})
+    assert stored == ({"words": ["a"]}, None)
 
 
 def make_job(**changes):

@@ -54,8 +54,8 @@ def settings(conn: psycopg.Connection) -> None:
     for name, options in HANDLERS.items():
         conn.execute("select eram_set_handler(%s, %s)", [f"app:{name}", Jsonb(options)])
     conn.execute("select eram_register_handler('app:some', aliases => '{app:old}')")
-    for name, options in QUEUES.items():
-        conn.execute(f"select eram_set_queue('{name}', {options})")
+    for queue, arguments in QUEUES.items():
+        conn.execute(f"select eram_set_queue('{queue}', {arguments})")
 
 
 def stored(conn: psycopg.Connection, job_id: int) -> dict[str, Any]:
