@@ -17,7 +17,8 @@ begin
         select
             jobs.job,
             jobs.number,
-            jobs.job - '{args,meta}'::text[] as envelope,
+            -- As text, because jsonb takes 1 and 1.0 for equal.
+            (jobs.job - '{args,meta}'::text[])::text as envelope,
             nullif(jobs.job -> 'args', 'null') as args,
             nullif(jobs.job -> 'meta', 'null') as meta
         from jsonb_array_elements(jobs) with ordinality as jobs (job, number)
@@ -30,7 +31,7 @@ begin
             select distinct given.envelope
             from given
         ) as envelopes
-        cross join lateral _eram_read_spec(envelopes.envelope) as specs
+        cross join lateral _eram_read_spec(envelopes.envelope::jsonb) as specs
     )
     select
         array_agg(

@@ -87,6 +87,7 @@ as $$
         or specs.timeout <= interval '0'
         or jsonb_typeof(specs.args) <> 'object'
         or jsonb_typeof(specs.meta) <> 'object'
+        or specs.meta = '{}'
         or (specs.unique_by is null) <> (specs.unique_key is null)
         or specs.unique_until is not null and specs.unique_key is null
     union all

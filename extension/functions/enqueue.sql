@@ -24,7 +24,9 @@ begin
             hint = 'Pass [{"handler": "app.jobs:email", "args": {}}, ...].';
     end if;
 
-    if jsonb_array_length(v_jobs) <= c_few then
+    if v_jobs = '[]' then
+        return;
+    elsif jsonb_array_length(v_jobs) <= c_few then
         v_specs := _eram_read_one_by_one(v_jobs);
     else
         -- A block that only reads: it takes no transaction id.

@@ -90,16 +90,21 @@ begin
     -- "raise" happens to them here.
     perform _eram_meet_duplicates(
         array(
-            select v_specs[numbers.number]
-            from generate_series(1, v_count) as numbers (number)
-            where v_holders[numbers.number] <> v_ids[numbers.number]
-            order by numbers.number
+            select numbered.spec
+            from (
+                select
+                    spec,
+                    row_number() over () as number
+                from unnest(v_specs) as spec
+            ) as numbered
+            where v_holders[numbered.number] <> v_ids[numbered.number]
+            order by numbered.number
         ),
         array(
-            select v_holders[numbers.number]
-            from generate_series(1, v_count) as numbers (number)
-            where v_holders[numbers.number] <> v_ids[numbers.number]
-            order by numbers.number
+            select holders.id
+            from unnest(v_holders) with ordinality as holders (id, number)
+            where holders.id <> v_ids[holders.number]
+            order by holders.number
         ));
 
     perform _eram_wake(queues.name)
@@ -113,7 +118,7 @@ begin
             unique_by, unique_key, unique_until, inserted_at, scheduled_at)
         overriding system value
         select
-            v_ids[wanted.ordinality],
+            wanted.id,
             wanted.handler,
             wanted.args,
             wanted.meta,
@@ -125,11 +130,12 @@ begin
             wanted.timeout,
             wanted.unique_by,
             wanted.unique_key,
-            v_until[wanted.ordinality],
+            wanted.until,
             v_now,
             greatest(wanted.scheduled_at, v_now)
-        from unnest(v_specs) with ordinality as wanted
-        where v_holders[wanted.ordinality] = v_ids[wanted.ordinality]
+        from unnest(v_ids, v_holders, v_until, v_specs)
+            with ordinality as wanted (id, holder, until)
+        where wanted.holder = wanted.id
         order by wanted.ordinality
         returning job_id, queue, priority, scheduled_at, unique_key
     )

@@ -1,4 +1,4 @@
--- Claiming. The best jobs of a queue by lane, time and id are locked, deleted from
+-- Claiming. The best jobs of a queue by lane, time and id are locked; then they are deleted from
 -- eram_queued_jobs and inserted into eram_running_jobs in one statement. Where a scan begins is
 -- told by the fetch cursor; the proof that no job is passed over is in docs/architecture.md.
 --
@@ -25,8 +25,10 @@ declare
     c_lanes      constant integer  := 20;
     c_last_id    constant bigint   := 999999999999999999;
     c_second     constant bigint   := 1000000;
+    c_dear_us    constant bigint   := 10000;
     c_full_gap   constant bigint   := 60 * c_second;
-    c_front      constant bigint[] := array_fill(0::bigint, array[c_lanes]);
+    c_header     constant integer  := 10;
+    c_front      constant bigint[] := '{0,0}';
     v_queue      text              := queue;
     v_demand     integer           := demand;
     v_worker     bigint            := worker;
@@ -36,28 +38,27 @@ declare
     v_upto_us    bigint            := extract(epoch from v_upto) * c_second;
     v_xmin       bigint            := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
     v_is_fresh   boolean           := pg_current_xact_id_if_assigned() is null;
+    v_setting    text              := _eram_cursor_setting(queue);
+    v_cursor     bigint[]          := _eram_read_cursor(v_setting, v_start_us);
+    v_is_alive   boolean;
     v_room       integer;
-    v_setting    text;
-    v_cursor     bigint[];
     v_mark       bigint            := 0;
-    v_swept_xmin bigint            := 0;
     v_noted_us   bigint            := 0;
     v_swept_us   bigint            := 0;
-    v_full_us    bigint            := 0;
     v_sweep_cost bigint            := 0;
+    v_full_us    bigint            := 0;
     v_full_cost  bigint            := 0;
-    v_first_at   bigint[]          := c_front;
-    v_first_id   bigint[]          := c_front;
-    v_safe_at    bigint[]          := c_front;
-    v_safe_id    bigint[]          := c_front;
-    v_noted_at   bigint[]          := c_front;
-    v_noted_id   bigint[]          := c_front;
+    v_swept_xmin bigint            := 0;
+    v_first      bigint[]          := c_front;
+    v_safe       bigint[]          := c_front;
+    v_noted      bigint[]          := c_front;
+    v_from       bigint[]          := c_front;
+    v_end        integer;
     v_mode       text;
-    v_from_at    bigint[];
-    v_from_id    bigint[];
-    v_count      integer           := 0;
-    v_claim      record;
-    v_passed     record;
+    v_notes      boolean;
+    v_count      integer;
+    v_places     tid[];
+    v_last       record;
 begin
     if v_demand is null or v_demand < 0 then
         raise exception using
@@ -65,9 +66,28 @@ begin
             message = format('demand must be at least 0, got %s', coalesce(v_demand::text, 'null')),
             hint = 'Pass the number of jobs that the worker can take.';
     end if;
-    perform _eram_check_queue(v_queue);
-    perform _eram_check_worker(v_worker);
-    v_room := _eram_limit(v_queue);
+    if v_cursor is null then
+        -- Where there is a cursor, this was looked at when it was made.
+        perform _eram_check_queue(v_queue);
+    end if;
+
+    -- As in _eram_check_worker(), but together with the look at the queue.
+    v_is_alive := pg_advisory_xact_lock_shared(
+        'eram_running_jobs'::regclass::oid::integer,
+        _eram_worker_key(v_worker)) is not null;
+    select
+        workers.ended_at is null,
+        (
+            select case when not queues.is_paused then queues.global_limit else 0 end
+            from eram_queues as queues
+            where queues.name = v_queue
+        )
+    into v_is_alive, v_room
+    from eram_workers as workers
+    where workers.id = v_worker;
+    if v_is_alive is not true then
+        perform _eram_check_worker(v_worker);
+    end if;
     if v_demand > 0 and v_room > 0 then
         v_room := _eram_take_room(v_queue);
         v_start := clock_timestamp();
@@ -78,8 +98,6 @@ begin
         return;
     end if;
 
-    v_setting := _eram_cursor_setting(v_queue);
-    v_cursor := _eram_read_cursor(v_setting, v_start_us);
     if v_cursor is not null then
         v_mark := v_cursor[1];
         v_noted_us := v_cursor[2];
@@ -87,189 +105,93 @@ begin
         v_sweep_cost := v_cursor[4];
         v_full_us := v_cursor[5];
         v_full_cost := v_cursor[6];
-        v_first_at := v_cursor[7:26];
-        v_first_id := v_cursor[27:46];
-        v_safe_at := v_cursor[47:66];
-        v_safe_id := v_cursor[67:86];
-        v_noted_at := v_cursor[87:106];
-        v_noted_id := v_cursor[107:126];
-        v_swept_xmin := v_cursor[127];
+        v_swept_xmin := v_cursor[7];
+        v_first := v_cursor[c_header + 1:c_header + 2 * v_cursor[8]];
+        v_end := c_header + 2 * (v_cursor[8] + v_cursor[9]);
+        v_safe := v_cursor[c_header + 2 * v_cursor[8] + 1:v_end];
+        v_noted := v_cursor[v_end + 1:];
     end if;
 
     -- Sweeps take a twentieth of the time, full scans a hundredth.
     if v_start_us - v_full_us > greatest(c_full_gap, 100 * v_full_cost) then
         v_mode := 'full';
-        v_from_at := c_front;
-        v_from_id := c_front;
     elsif v_start_us - v_swept_us >= 20 * v_sweep_cost then
         v_mode := 'sweep';
-        v_from_at := v_safe_at;
-        v_from_id := v_safe_id;
+        v_from := v_safe;
     else
         v_mode := 'first';
-        v_from_at := v_first_at;
-        v_from_id := v_first_id;
+        v_from := v_first;
     end if;
 
-    for v_claim in
-        with best as materialized (
-            select tickets.place
-            from unnest(v_from_at, v_from_id) with ordinality as lanes (from_at, from_id, number)
-            cross join lateral (
-                select queued.ctid as place
-                from eram_queued_jobs as queued
-                where
-                    queued.queue = v_queue
-                    and queued.lane = (lanes.number - 1)::smallint
-                    and (queued.scheduled_at, queued.job_id)
-                        > (
-                            timestamptz 'epoch' + lanes.from_at * interval '1 microsecond',
-                            lanes.from_id)
-                    and queued.scheduled_at <= v_upto
-                order by
-                    queued.scheduled_at,
-                    queued.job_id
-                limit v_demand
-                for update skip locked
-            ) as tickets
+    -- Locking is a statement of its own: a fetch that finds nothing is spared the preparation of
+    -- what follows. Whether it has read to the end is judged by what it has locked.
+    select
+        count(*),
+        array_agg(best.place)
+    into v_count, v_places
+    from (
+        select tickets.place
+        from generate_series(0, c_lanes - 1) as lanes (lane)
+        cross join lateral (
+            select least(2 * lanes.lane + 1, cardinality(v_from) - 1) as below
+        ) as places
+        cross join lateral (
+            select queued.ctid as place
+            from eram_queued_jobs as queued
+            where
+                queued.queue = v_queue
+                and queued.lane = lanes.lane::smallint
+                and (queued.scheduled_at, queued.job_id)
+                    > (
+                        timestamptz 'epoch' + v_from[places.below] * interval '1 microsecond',
+                        v_from[places.below + 1])
+                and queued.scheduled_at <= v_upto
+            order by
+                queued.scheduled_at,
+                queued.job_id
             limit v_demand
-        ),
-        taken as (
-            -- By an array of places, so that the plan can be nothing but a scan of these.
-            delete from eram_queued_jobs as queued
-            where queued.ctid = any (array(select best.place from best))
-            returning queued.*
-        ),
-        started as (
-            insert into eram_running_jobs
-                (job_id, worker, attempted_at, run, attempt, lane, queue, unique_key)
-            select
-                taken.job_id,
-                v_worker,
-                v_start,
-                taken.run + 1,
-                taken.attempt + 1,
-                taken.lane,
-                taken.queue,
-                taken.unique_key
-            from taken
-        ),
-        has_alias as (
-            select exists (
-                select
-                from eram_handlers as handlers
-                where handlers.alias_of is not null
-            ) as is_true
-        )
-        select
-            row(
-                taken.job_id,
-                taken.run + 1,
-                case
-                    when (select has_alias.is_true from has_alias)
-                    then _eram_handler_name(specs.handler)
-                    else specs.handler
-                end,
-                specs.args,
-                specs.meta,
-                specs.tags,
-                taken.queue,
-                taken.lane / 2,
-                taken.attempt + 1,
-                specs.max_attempts,
-                specs.inserted_at,
-                taken.scheduled_at,
-                v_start,
-                specs.timeout
-            )::eram_claimed_job as job,
-            taken.lane
-        from taken
-        left join lateral (
-            select *
-            from eram_job_specs as specs
-            where specs.job_id = taken.job_id
-            limit 1
-        ) as specs on true
-        order by
-            taken.lane,
-            taken.scheduled_at,
-            taken.job_id
-    loop
-        v_count := v_count + 1;
-        return next v_claim.job;
-    end loop;
+            for update skip locked
+        ) as tickets
+        limit v_demand
+    ) as best;
 
     -- Where the first cursor stands now. Lanes read to their end stand at the start of this
     -- statement; the lane that the limit was reached in stands at its last job; the lanes after
     -- it were not read.
     if v_count < v_demand then
-        v_first_at := array_fill(v_upto_us, array[c_lanes]);
-        v_first_id := array_fill(c_last_id, array[c_lanes]);
+        v_first := array[v_upto_us, c_last_id];
     else
-        v_first_at := array_fill(v_upto_us, array[v_claim.lane::integer])
-            || (extract(epoch from (v_claim.job).scheduled_at) * c_second)::bigint
-            || v_from_at[v_claim.lane + 2 : c_lanes];
-        v_first_id := array_fill(c_last_id, array[v_claim.lane::integer])
-            || (v_claim.job).id
-            || v_from_id[v_claim.lane + 2 : c_lanes];
+        select queued.lane, queued.scheduled_at, queued.job_id into v_last
+        from eram_queued_jobs as queued
+        where queued.ctid = v_places[v_count];
+
+        v_first := '{}';
+        for i in 1..v_last.lane loop
+            v_first := v_first || v_upto_us || c_last_id;
+        end loop;
+        v_first := v_first
+            || (extract(epoch from v_last.scheduled_at) * c_second)::bigint
+            || v_last.job_id;
+        if v_last.lane < c_lanes - 1 then
+            v_first := v_first || v_from[least(2 * v_last.lane + 3, cardinality(v_from) - 1):];
+        end if;
     end if;
 
     -- The id of a note is that of the next transaction: above every id that was there during
-    -- the scan.
-    if v_mark = -1 and v_is_fresh and (v_count > 0 or v_start_us - v_noted_us > c_second) then
+    -- the scan. Who looks in vain notes nothing, for it would take an id, unless sweeps have become
+    -- dear: others have claimed what they walk over.
+    v_notes := v_count > 0 or v_sweep_cost > c_dear_us and v_start_us - v_noted_us > c_second;
+    if v_mark = -1 and v_notes and v_is_fresh then
         v_mark := pg_current_xact_id()::text::bigint;
     end if;
 
     if v_mode <> 'first' then
         if v_mark > 0 and v_xmin > v_mark then
-            -- Every transaction of the time of the note has ended, and this scan has read again
-            -- what they left: nothing can appear any more behind the lesser of the two. But what
-            -- another claim had locked was passed over, and appears again if that is rolled back.
-            for i in 1..c_lanes loop
-                if (v_first_at[i], v_first_id[i]) < (v_noted_at[i], v_noted_id[i]) then
-                    v_noted_at[i] := v_first_at[i];
-                    v_noted_id[i] := v_first_id[i];
-                end if;
-            end loop;
-            for v_passed in
-                select
-                    lanes.number,
-                    tickets.scheduled_at,
-                    tickets.job_id
-                from unnest(v_safe_at, v_safe_id, v_noted_at, v_noted_id)
-                    with ordinality as lanes (from_at, from_id, upto_at, upto_id, number)
-                cross join lateral (
-                    select
-                        queued.scheduled_at,
-                        queued.job_id
-                    from eram_queued_jobs as queued
-                    where
-                        queued.queue = v_queue
-                        and queued.lane = (lanes.number - 1)::smallint
-                        and (queued.scheduled_at, queued.job_id)
-                            > (
-                                timestamptz 'epoch' + lanes.from_at * interval '1 microsecond',
-                                lanes.from_id)
-                        and (queued.scheduled_at, queued.job_id)
-                            <= (
-                                timestamptz 'epoch' + lanes.upto_at * interval '1 microsecond',
-                                lanes.upto_id)
-                    order by
-                        queued.scheduled_at,
-                        queued.job_id
-                    limit 1
-                ) as tickets
-            loop
-                v_noted_at[v_passed.number] := extract(epoch from v_passed.scheduled_at) * c_second;
-                v_noted_id[v_passed.number] := v_passed.job_id - 1;
-            end loop;
-            v_safe_at := v_noted_at;
-            v_safe_id := v_noted_id;
+            v_safe := _eram_safe_cursor(v_queue, v_safe, v_noted, v_first);
             v_mark := 0;
         end if;
-        if v_mark = 0 and (v_count > 0 or v_start_us - v_noted_us > c_second) then
-            v_noted_at := v_first_at;
-            v_noted_id := v_first_id;
+        if v_mark = 0 and v_notes then
+            v_noted := v_first;
             v_noted_us := v_start_us;
             v_mark := -1;
         end if;
@@ -282,14 +204,92 @@ begin
         end if;
     end if;
 
-    perform set_config(
+    v_setting := set_config(
         v_setting,
         (
-            array[v_mark, v_noted_us, v_swept_us, v_sweep_cost, v_full_us, v_full_cost]
-            || v_first_at || v_first_id || v_safe_at || v_safe_id || v_noted_at || v_noted_id
-            || v_swept_xmin
+            array[
+                v_mark, v_noted_us, v_swept_us, v_sweep_cost, v_full_us, v_full_cost, v_swept_xmin,
+                cardinality(v_first) / 2, cardinality(v_safe) / 2, cardinality(v_noted) / 2]
+            || v_first || v_safe || v_noted
         )::text,
         false);
+    if v_count = 0 then
+        return;
+    end if;
+
+    return query
+    with taken as (
+        -- By an array of places, so that the plan can be nothing but a scan of these.
+        delete from eram_queued_jobs as queued
+        where queued.ctid = any (v_places)
+        returning
+            queued.job_id,
+            queued.scheduled_at,
+            queued.run,
+            queued.attempt,
+            queued.lane,
+            queued.unique_key
+    ),
+    started as (
+        insert into eram_running_jobs
+            (job_id, worker, attempted_at, run, attempt, lane, queue, unique_key)
+        select
+            taken.job_id,
+            v_worker,
+            v_start,
+            taken.run + 1,
+            taken.attempt + 1,
+            taken.lane,
+            v_queue,
+            taken.unique_key
+        from taken
+    ),
+    has_alias as (
+        select exists (
+            select
+            from eram_handlers as handlers
+            where handlers.alias_of is not null
+        ) as is_true
+    )
+    select
+        taken.job_id,
+        taken.run + 1,
+        case
+            when (select has_alias.is_true from has_alias)
+            then _eram_handler_name(specs.handler)
+            else specs.handler
+        end,
+        specs.args,
+        coalesce(specs.meta, '{}'),
+        specs.tags,
+        v_queue,
+        taken.lane / 2,
+        taken.attempt + 1,
+        specs.max_attempts,
+        specs.inserted_at,
+        taken.scheduled_at,
+        v_start,
+        specs.timeout
+    from (
+        -- Sorted before the specs are there, which are not short.
+        select *
+        from taken
+        order by
+            taken.lane,
+            taken.scheduled_at,
+            taken.job_id
+        offset 0
+    ) as taken
+    left join lateral (
+        select *
+        from eram_job_specs as specs
+        where specs.job_id = taken.job_id
+        limit 1
+    ) as specs on true
+    order by
+        taken.lane,
+        taken.scheduled_at,
+        taken.job_id;
 end;
 $$;
 

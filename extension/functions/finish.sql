@@ -16,8 +16,7 @@ create or replace function eram_complete_jobs(
     set plan_cache_mode to force_generic_plan
     set enable_seqscan to off
     set enable_bitmapscan to off
-    set enable_hashjoin to off
-    set enable_mergejoin to off
+    set enable_nestloop to off
     set jit to off
 as $$
 declare
@@ -26,6 +25,7 @@ declare
     v_runs       integer[]        := runs;
     v_results    jsonb[]          := results;
     v_removes    boolean;
+    v_removed    integer;
     v_announces  boolean;
 begin
     perform _eram_check_runs(v_ids, v_runs);
@@ -45,63 +45,66 @@ begin
     if v_removes then
         return query
         select removed.job_id
-        from _eram_remove_completed(v_ids, v_runs) as removed (job_id);
+        from _eram_remove_completed(v_ids, v_runs, v_announces) as removed (job_id);
+
+        get diagnostics v_removed = row_count;
+        if v_removed = cardinality(v_ids) then
+            return;
+        end if;
     end if;
 
     return query
-    with held as materialized (
-        -- A lateral limit, because any other join may be planned the wrong way round.
-        select
-            running.place,
-            asked.result,
-            asked.number
-        from unnest(v_ids, v_runs, v_results)
-            with ordinality as asked (job_id, run, result, number)
-        cross join lateral (
-            select running.ctid as place
-            from eram_running_jobs as running
-            where
-                running.job_id = asked.job_id
-                and running.run = asked.run
-            limit 1
-        ) as running
-        order by asked.job_id
-    ),
-    ended as (
-        -- Row by row in the order of "held", which is that of locking: with joins of other kinds
-        -- switched off, there is no other plan.
+    with ended as (
+        -- By an array of ids, so that it can be nothing but a scan of the index, in order of id,
+        -- which is that of locking. The runs are looked up in a hash table: within a "case" this
+        -- is not made a join.
         delete from eram_running_jobs as running
-        using held
-        where running.ctid = held.place
-        returning running.*, held.result, held.number, clock_timestamp() as finalized_at
+        where
+            running.job_id = any (v_ids)
+            and case
+                when (running.job_id, running.run) in (
+                    select asked.job_id, asked.run
+                    from unnest(v_ids, v_runs) as asked (job_id, run)
+                )
+                then true
+            end
+        returning running.*, clock_timestamp() as finalized_at
     ),
     released as (
         -- A window goes on, whatever became of the job that began it.
         delete from eram_unique_keys as keys
-        using (
-            select
-                ended.unique_key,
-                ended.job_id
-            from ended
-            where ended.unique_key is not null
-            order by ended.unique_key
-        ) as given_up
         where
-            keys.key = given_up.unique_key
-            and keys.job_id = given_up.job_id
+            keys.key = any (
+                array(
+                    select ended.unique_key
+                    from ended
+                    where ended.unique_key is not null
+                )
+            )
+            and case
+                when (keys.key, keys.job_id) in (select ended.unique_key, ended.job_id from ended)
+                then true
+            end
             and keys.expires_at is null
     ),
     noted as (
         -- So few in a row that none is stored out of line.
         insert into eram_completions as completions (queue, finalized_at, ids)
         select
-            ended.queue,
-            max(ended.finalized_at),
-            array_agg(ended.job_id)
-        from ended
+            numbered.queue,
+            max(numbered.finalized_at),
+            array_agg(numbered.job_id)
+        from (
+            select
+                ended.queue,
+                ended.finalized_at,
+                ended.job_id,
+                row_number() over () - 1 as number
+            from ended
+        ) as numbered
         group by
-            ended.queue,
-            (ended.number - 1) / c_most_noted
+            numbered.queue,
+            numbered.number / c_most_noted
         -- Carried out to the end though nobody reads it, as the insert itself is.
         returning case
             when v_announces then _eram_announce(completions.queue, completions.ids, 'completed')
@@ -118,8 +121,21 @@ begin
         ended.attempt,
         'completed',
         ended.queue,
-        ended.result
+        asked.result
     from ended
+    left join (
+        select distinct on (given.job_id, given.run)
+            given.job_id,
+            given.run,
+            given.result
+        from unnest(v_ids, v_runs, v_results) as given (job_id, run, result)
+        where given.result is not null
+        order by
+            given.job_id,
+            given.run
+    ) as asked
+        on asked.job_id = ended.job_id and asked.run = ended.run
+    order by ended.job_id
     returning job_id;
 end;
 $$;

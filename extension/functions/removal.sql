@@ -7,11 +7,12 @@
 -- without a setting of their own.
 create or replace function _eram_removing_queues()
     returns text[]
-    language sql
+    language plpgsql
     stable
     set search_path from current
 as $$
-    select array(
+begin
+    return array(
         select settings.queue
         from (
             select
@@ -27,6 +28,7 @@ as $$
             where schedules.name = 'eram:prune' and not schedules.is_paused
         ) as settings
         where _eram_cutoff(settings.max_age, 'completed', now()) = now());
+end;
 $$;
 
 -- Whoever changes a setting that can be 0 calls this after it; the prune does it as well, but waits
@@ -58,80 +60,100 @@ begin
 end;
 $$;
 
--- Completes, without a trace, those of the runs whose queue keeps no completed job.
-create or replace function _eram_remove_completed(ids bigint[], runs integer[])
+-- Completes, without a trace, those of the runs whose queue keeps no completed job. Part of
+-- eram_complete_jobs(), under whose settings it is planned.
+create or replace function _eram_remove_completed(ids bigint[], runs integer[], announces boolean)
     returns setof bigint
     language plpgsql
     volatile
     set search_path from current
-    set plan_cache_mode to force_generic_plan
-    set enable_seqscan to off
-    set enable_bitmapscan to off
-    set enable_hashjoin to off
-    set enable_mergejoin to off
-    set jit to off
 as $$
 declare
-    v_ids      bigint[]  := ids;
-    v_runs     integer[] := runs;
-    -- The settings themselves: eram_removals may lag behind a schedule that was removed.
-    v_removing text[]    := _eram_removing_queues();
-    v_removed  bigint[];
-    v_keys     bytea[];
-    v_queues   text[];
+    v_ids         bigint[]  := ids;
+    v_runs        integer[] := runs;
+    v_announces   boolean   := announces;
+    v_queues      text[];
+    v_removing    text[];
+    v_removed     bigint[];
+    v_removed_of  text[];
+    v_retried     bigint[];
+    v_keys        bytea[];
+    v_keys_of     bigint[];
 begin
-    -- All of them, in order of id, before any is taken out.
-    perform
-    from eram_running_jobs as running
-    where running.job_id = any (v_ids)
-    order by running.job_id
-    for update;
+    v_queues := array(
+        select distinct running.queue
+        from eram_running_jobs as running
+        where running.job_id = any (v_ids));
 
-    with held as materialized (
-        select running.place
-        from unnest(v_ids, v_runs) as asked (job_id, run)
-        cross join lateral (
-            select
-                running.ctid as place,
-                running.queue
-            from eram_running_jobs as running
-            where
-                running.job_id = asked.job_id
-                and running.run = asked.run
-            limit 1
-        ) as running
+    -- By the settings themselves: eram_removals may lag behind a schedule that was removed.
+    v_removing := _eram_removing_queues();
+    v_removing := array(
+        select ours.queue
+        from unnest(v_queues) as ours (queue)
         where
             case
                 when exists (
                     select
                     from eram_queues as queues
-                    where queues.name = running.queue and queues.max_age ? 'completed'
+                    where queues.name = ours.queue and queues.max_age ? 'completed'
                 )
-                then running.queue
+                then ours.queue
                 else ''
-            end = any (v_removing)
-    ),
-    removed as (
+            end = any (v_removing));
+    if v_removing = '{}' then
+        return;
+    end if;
+
+    if cardinality(v_removing) < cardinality(v_queues) then
+        -- Others are completed afterwards. So all are locked, in order of id, before any is taken
+        -- out.
+        perform
+        from eram_running_jobs as running
+        where running.job_id = any (v_ids)
+        order by running.job_id
+        for update;
+    end if;
+
+    with removed as (
+        -- In order of id, as in eram_complete_jobs().
         delete from eram_running_jobs as running
-        using held
-        where running.ctid = held.place
-        returning running.job_id, running.unique_key, running.queue
+        where
+            running.job_id = any (v_ids)
+            and running.queue = any (v_removing)
+            and case
+                when (running.job_id, running.run) in (
+                    select asked.job_id, asked.run
+                    from unnest(v_ids, v_runs) as asked (job_id, run)
+                )
+                then true
+            end
+        returning running.job_id, running.run, running.unique_key, running.queue
     )
     select
         array_agg(removed.job_id),
-        array_agg(removed.unique_key),
-        array_agg(removed.queue)
-    into v_removed, v_keys, v_queues
+        array_agg(removed.queue) filter (where v_announces),
+        array_agg(removed.job_id) filter (where removed.run > 1),
+        array_agg(removed.unique_key) filter (where removed.unique_key is not null),
+        array_agg(removed.job_id) filter (where removed.unique_key is not null)
+    into v_removed, v_removed_of, v_retried, v_keys, v_keys_of
     from removed;
-    perform _eram_release_keys(v_keys, v_removed, with_windows => false);
-    perform _eram_announce(removed.queue, array_agg(removed.job_id), 'completed')
-    from unnest(v_removed, v_queues) as removed (job_id, queue)
-    group by removed.queue;
+
+    if v_keys is not null then
+        perform _eram_release_keys(v_keys, v_keys_of, with_windows => false);
+    end if;
+    if v_announces then
+        perform _eram_announce(removed.queue, array_agg(removed.job_id), 'completed')
+        from unnest(v_removed, v_removed_of) as removed (job_id, queue)
+        group by removed.queue;
+    end if;
 
     delete from eram_job_specs as specs
     where specs.job_id = any (v_removed);
-    delete from eram_job_errors as errors
-    where errors.job_id = any (v_removed);
+    if v_retried is not null then
+        -- The first run leaves no error when it completes.
+        delete from eram_job_errors as errors
+        where errors.job_id = any (v_retried);
+    end if;
     return query
     select unnest(v_removed);
 end;

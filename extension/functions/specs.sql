@@ -129,7 +129,8 @@ begin
         v_name,
         coalesce(args, '{}'),
         nullif(coalesce(meta, v_handler.meta), '{}'),
-        coalesce(tags, v_handler.tags, '{}'),
+        -- Counted from one, whatever the caller's array begins with.
+        coalesce(tags[:], v_handler.tags, '{}'),
         v_queue,
         coalesce(priority, v_handler.priority, v_settings.priority, 0),
         coalesce(

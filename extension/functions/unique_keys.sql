@@ -139,9 +139,9 @@ begin
     for v_target in
         select
             met.id,
-            max(met.number) as number
-        from unnest(v_ids) with ordinality as met (id, number)
-        where v_specs[met.number].unique_by ->> 'on_conflict' = 'replace'
+            max(met.ordinality) as number
+        from unnest(v_ids, v_specs) with ordinality as met (id)
+        where met.unique_by ->> 'on_conflict' = 'replace'
         group by met.id
         order by met.id
     loop

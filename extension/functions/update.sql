@@ -138,7 +138,7 @@ begin
         max_attempts = coalesce(v_max_attempts, specs.max_attempts),
         backoff = coalesce(v_backoff, specs.backoff),
         timeout = coalesce(v_timeout, specs.timeout),
-        tags = coalesce(v_tags, specs.tags),
+        tags = coalesce(v_tags[:], specs.tags),
         meta = nullif(coalesce(v_meta, specs.meta), '{}'),
         args = coalesce(v_args, specs.args)
     where specs.job_id = v_id;

@@ -136,7 +136,7 @@ begin
     is_limited := v_limit is not null;
 
     -- To be notified of an enqueue would help nobody, and cost its producer.
-    if v_limit > 0 and _eram_slots_left(v_queue) = 0 then
+    if (case when v_limit > 0 then _eram_slots_left(v_queue) = 0 end) then
         perform eram_stop_waiting(v_queue);
         mark := null;
         is_settled := false;
@@ -157,8 +157,8 @@ begin
     -- not sweep may have passed over what they committed: then the next sweep is due to be made.
     v_now_us := extract(epoch from clock_timestamp()) * 1000000;
     v_cursor := _eram_read_cursor(_eram_cursor_setting(v_queue), v_now_us);
-    is_settled := coalesce(v_cursor[127]::text::xid8 > mark, false);
-    if v_cursor[26] > v_cursor[3] then
+    is_settled := coalesce(v_cursor[7]::text::xid8 > mark, false);
+    if v_cursor[9 + 2 * v_cursor[8]] > v_cursor[3] then
         v_sweep_at := timestamptz 'epoch'
             + (v_cursor[3] + 20 * v_cursor[4]) * interval '1 microsecond';
     end if;

@@ -5,11 +5,13 @@
 
 create or replace function _eram_worker_key(worker bigint)
     returns integer
-    language sql
+    language plpgsql
     immutable
     set search_path from current
 as $$
-    select (worker % 2147483647)::integer;
+begin
+    return (worker % 2147483647)::integer;
+end;
 $$;
 
 create or replace function _eram_timeline()

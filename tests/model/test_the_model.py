@@ -68,7 +68,7 @@ BROKEN_DATA = [
 # A function, what it says, and what it says when it is broken.
 BROKEN_FUNCTIONS = [
     ("eram_snooze_job", "v_job.attempt - 1", "v_job.attempt"),
-    ("eram_complete_jobs", "and running.run = asked.run", ""),
+    ("eram_complete_jobs", "when (running.job_id", "when true or (running.job_id"),
     ("eram_retry_job", "v_ticket.attempt + 1", "v_ticket.attempt"),
     ("_eram_normal_lane", "(lane | 1)", "lane"),
     ("_eram_finish_job", "job.unique_key is not null", "false"),
@@ -77,13 +77,13 @@ MORE_BROKEN_FUNCTIONS = [
     ("eram_cancel_job", "if v_run is null then", "if true then"),
     ("eram_delete_jobs", "perform _eram_release_keys(v_keyed.keys, v_keyed.ids);", ""),
     ("eram_fail_job", "v_job.attempt >= v_spec.max_attempts", "v_job.attempt > 5"),
-    ("eram_fetch", "order by\n            taken.lane,\n", "order by\n"),
+    ("eram_fetch", "    order by\n        taken.lane,\n", "    order by\n"),
     ("eram_move_jobs", "moved.lane,", "1,"),
     ("eram_update_job", "v_max_attempts <= v_ticket.attempt", "false"),
     ("_eram_meet_duplicates", "priority = v_spec.priority,", ""),
     ("_eram_return_jobs", "- 1 + used_attempts", ""),
     ("_eram_settle_key", "expires_at > v_now", "true"),
-    ("_eram_limit", "queues.global_limit", "null"),
+    ("eram_fetch", "then queues.global_limit", "then null"),
 ]
 
 

@@ -111,10 +111,14 @@ def fetch_late(
     return found
 
 
+# Three cursors of one position each.
+FRONT = [0] * 7 + [1] * 3 + [0] * 6
+
+
 def read_cursor(conn: psycopg.Connection, queue: str = "default") -> list[int]:
-    """Return the session's fetch cursor as integers; zeros before the first claim."""
+    """Return the session's fetch cursor as integers; all at the front before the first claim."""
     text = value(conn, "select current_setting(_eram_cursor_setting(%s), true)", queue)
-    return [int(number) for number in text.strip("{}").split(",")] if text else [0] * 127
+    return [int(number) for number in text.strip("{}").split(",")] if text else FRONT
 
 
 def write_cursor(conn: psycopg.Connection, text: object, queue: str = "default") -> None:

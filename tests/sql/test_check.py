@@ -71,6 +71,7 @@ VIOLATIONS = [
             "timeout = '-1 s'",
             "args = '[]'",
             "meta = 'null'",
+            "meta = '{}'",
             "unique_by = '{}'",
             "unique_key = 'x'",
             "unique_until = now()",

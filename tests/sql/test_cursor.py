@@ -7,7 +7,17 @@ import time
 import psycopg
 import pytest
 
-from .cursor_helpers import LENGTH, advance, hold_open
+from .cursor_helpers import (
+    DEAR,
+    FIRST,
+    NOTED,
+    SAFE,
+    advance,
+    fetch_when_idle,
+    hold_open,
+    latest,
+    positions,
+)
 from .helpers import (
     Threads,
     enqueue,
@@ -27,9 +37,8 @@ def test_a_cursor_moves_with_the_claims(conn, worker):
     advance(conn, worker)
     cursor = read_cursor(conn)
     now = value(conn, "select (extract(epoch from clock_timestamp()) * 1000000)::bigint")
-    assert len(cursor) == LENGTH
-    assert 0 < now - max(cursor[6:26]) < 20_000_000
-    assert max(cursor[46:66]) <= max(cursor[6:26])
+    assert 0 < now - latest(cursor, FIRST) < 20_000_000
+    assert latest(cursor, SAFE) <= latest(cursor, FIRST)
 
 
 @pytest.mark.parametrize("seconds", [0, 0.3, 1.5])
@@ -145,9 +154,9 @@ def test_a_reader_does_not_hold_back_the_safe_cursor(conn, connect, worker):
     """A dump or a report has no transaction id; what it holds open costs no sweep."""
     hold_open(connect(), "reader")
     advance(conn, worker)
-    before = max(read_cursor(conn)[46:66])
+    before = latest(read_cursor(conn), SAFE)
     wait_until(
-        lambda: (enqueue(conn), fetch(conn, worker)) and max(read_cursor(conn)[46:66]) > before,
+        lambda: (enqueue(conn), fetch(conn, worker)) and latest(read_cursor(conn), SAFE) > before,
         "the safe cursor moves",
     )
 
@@ -165,7 +174,7 @@ def test_a_writer_holds_back_the_safe_cursor(conn, connect, worker):
         "select (extract(epoch from scheduled_at) * 1000000)::bigint from eram_jobs where id = %s",
         late,
     )
-    assert max(read_cursor(conn)[46:66]) <= at
+    assert latest(read_cursor(conn), SAFE) <= at
     writer.commit()
     assert [job.id for job in fetch_late(conn, worker)] == [late]
 
@@ -202,7 +211,7 @@ def test_a_late_job_claimed_by_a_younger_transaction_that_fails_is_not_passed_ov
     conn, connect, worker, end
 ):
     """The safe cursor waits for it: its own transaction has ended, but its claim may not last."""
-    note, safe = 87, 47  # the normal lane of priority 0
+    lane = 1  # the normal one of priority 0
 
     def busy() -> list[int]:
         enqueue(conn)
@@ -218,13 +227,16 @@ def test_a_late_job_claimed_by_a_younger_transaction_that_fails_is_not_passed_ov
         " from eram_queued_jobs where job_id = %s",
         job_id,
     )
-    wait_until(lambda: (cursor := busy())[0] > 0 and cursor[note] > at, "the note is past the job")
+    wait_until(
+        lambda: (cursor := busy())[0] > 0 and positions(cursor, NOTED)[lane][0] > at,
+        "the note is past the job",
+    )
     late.commit()
     young_worker = start_worker(young)
     assert job_id in [job.id for job in fetch(young, young_worker, 1000)]
     mark = read_cursor(conn)[0]
     wait_until(lambda: busy()[0] != mark, "the note has been settled")
-    assert read_cursor(conn)[safe] <= at
+    assert positions(read_cursor(conn), SAFE)[lane][0] <= at
     if end == "rollback":
         young.rollback()
     else:
@@ -236,6 +248,70 @@ def test_a_late_job_claimed_by_a_younger_transaction_that_fails_is_not_passed_ov
         return job_id in found
 
     wait_until(is_found, "the job is found long before the next full scan", seconds=10)
+
+
+def test_to_look_and_find_nothing_takes_no_transaction_id(conn, worker):
+    advance(conn, worker)
+    for _ in range(10):
+        with conn.transaction():
+            assert fetch_when_idle(conn, worker) == []
+            assert value(conn, "select pg_current_xact_id_if_assigned()") is None
+
+
+def test_an_idle_session_takes_note_when_sweeps_have_become_dear(conn, worker):
+    """Others have claimed what they walk over."""
+    advance(conn, worker)
+    before = latest(read_cursor(conn), SAFE)
+    for _ in range(4):
+        assert fetch_when_idle(conn, worker, DEAR) == []
+    assert latest(read_cursor(conn), SAFE) > before
+
+
+@pytest.mark.parametrize("kind", ["open", "prepared"])
+def test_a_note_of_an_idle_session_waits_for_whoever_was_writing(conn, connect, worker, kind):
+    """A prepared transaction is one, too."""
+    advance(conn, worker)
+    writer = connect()
+    writer.execute("begin")
+    late = enqueue(writer)
+    at = value(
+        writer,
+        "select (extract(epoch from scheduled_at) * 1000000)::bigint from eram_jobs where id = %s",
+        late,
+    )
+    xid = value(writer, "select pg_current_xact_id()::text::bigint")
+    if kind == "prepared":
+        writer.execute("prepare transaction 'eram'")
+    found = [fetch_when_idle(conn, worker, DEAR) for _ in range(10)]
+    cursor = read_cursor(conn)
+    writer.execute("commit" if kind == "open" else "commit prepared 'eram'")
+    assert not any(found)
+    assert latest(cursor, SAFE) <= at
+    assert cursor[0] >= xid
+    assert [job.id for job in fetch_late(conn, worker)] == [late]
+    for _ in range(10):
+        assert fetch_when_idle(conn, worker, DEAR) == []
+    assert latest(read_cursor(conn), SAFE) > at
+
+
+def test_a_note_of_an_idle_session_waits_for_a_claim_that_may_be_rolled_back(conn, connect, worker):
+    advance(conn, worker)
+    holder = connect(autocommit=False)
+    holder_worker = start_worker(holder)
+    holder.commit()
+    job_id = enqueue(conn)
+    assert [job.id for job in fetch(holder, holder_worker)] == [job_id]
+    at = value(
+        conn,
+        "select (extract(epoch from scheduled_at) * 1000000)::bigint"
+        " from eram_queued_jobs where job_id = %s",
+        job_id,
+    )
+    for _ in range(10):
+        assert fetch_when_idle(conn, worker, DEAR) == []
+    assert latest(read_cursor(conn), SAFE) <= at
+    holder.rollback()
+    assert [job.id for job in fetch_late(conn, worker)] == [job_id]
 
 
 def test_a_prepared_transaction_that_enqueues(conn, connect, worker):

@@ -22,6 +22,7 @@ from .helpers import (
     start_worker,
     state_of,
     value,
+    wait_for_lock_wait,
 )
 
 JOB = "select * from eram_jobs where id = %s"
@@ -51,6 +52,41 @@ def test_a_completed_job_has_its_result(conn, worker):
         ("completed", None, None),
         ("completed", None, "null"),
     ]
+
+
+def test_each_result_goes_with_its_run_whatever_the_order(conn, worker):
+    ids = enqueue_many(conn, 300)
+    jobs = fetch(conn, worker, 300)
+    rnd = random.Random(5)
+    told = [(job.id, run, Jsonb([job.id, run])) for job in jobs for run in (0, 1, 1, 2)]
+    told += [(job_id, 1, None) for job_id in ids]
+    rnd.shuffle(told)
+    done = column(
+        conn, "select eram_complete_jobs(%s, %s, %s)", *map(list, zip(*told, strict=True))
+    )
+    assert sorted(done) == ids
+    found = rows(conn, "select id, result from eram_jobs order by id")
+    assert [tuple(job) for job in found] == [(job_id, [job_id, 1]) for job_id in ids]
+
+
+@pytest.mark.parametrize("max_age", [None, 0])
+def test_a_completion_locks_in_order_of_id(conn, connect, worker, max_age):
+    """However the jobs are named, and wherever their tickets lie."""
+    if max_age is not None:
+        conn.execute("select eram_set_queue('default', max_age => %s)", [Jsonb(max_age)])
+    ids = enqueue_many(conn, 30)
+    for job_id in reversed(ids):
+        conn.execute("update eram_queued_jobs set scheduled_at = now() where job_id = %s", [job_id])
+    jobs = fetch_late(conn, worker, 30)
+    blocker, session, threads = connect(autocommit=False), connect(), Threads()
+    blocker.execute("select from eram_running_jobs where job_id = %s for update", [ids[10]])
+    threads.start(lambda: complete(session, sorted(jobs, key=lambda job: -job.id)))
+    wait_for_lock_wait(conn, session)
+    free = column(conn, "select job_id from eram_running_jobs order by 1 for update skip locked")
+    assert free == ids[11:]
+    blocker.rollback()
+    threads.join()
+    assert value(conn, "select count(*) from eram_running_jobs") == 0
 
 
 def test_a_completed_job_keeps_who_ran_it_and_when(conn, worker):

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
+from .cursor_helpers import FIRST, positions
 from .helpers import (
     Threads,
     at_once,
@@ -148,7 +149,7 @@ def test_a_cut_demand_is_not_taken_for_the_end_of_the_queue(conn, worker):
     fetch(conn, worker, 10)
     normal_lane = 1
     cursor = read_cursor(conn)
-    assert cursor[26 + normal_lane] == ids[2]
+    assert positions(cursor, FIRST)[normal_lane][1] == ids[2]
     assert fetch(conn, worker, 10) == []
     assert read_cursor(conn) == cursor, "a refused fetch has moved the cursor"
 

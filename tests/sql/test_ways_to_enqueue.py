@@ -184,7 +184,56 @@ def test_a_job_without_meta_costs_no_entry_in_its_index(conn: psycopg.Connection
 
     assert column(conn, "select meta from eram_jobs order by id") == [None, None, {"trace": "abc"}]
     conn.execute("set enable_seqscan to off")
-    query = 'select id from eram_jobs where meta @> \'{"trace": "abc"}\''
+    query = 'select job_id from eram_job_specs where meta @> \'{"trace": "abc"}\''
     plan = "\n".join(column(conn, f"explain {query}"))
     assert "eram_jobs_meta_index" in plan
     assert column(conn, query) == [marked]
+
+
+def test_envelopes_that_differ_in_how_a_number_is_written_are_two(conn: psycopg.Connection) -> None:
+    """To jsonb, 1 and 1.0 are equal."""
+    documents = [
+        {"handler": "app:x", "defaults": {"meta": {"rate": rate}}} for rate in (1, 1.0, 2, 2.0) * 2
+    ]
+
+    ids = column(conn, "select id from eram_enqueue_jobs(%s)", Jsonb(documents))
+
+    query = "select meta ->> 'rate' from eram_jobs where id = any (%s) order by id"
+    assert column(conn, query, ids) == ["1", "1.0", "2", "2.0"] * 2
+
+
+def test_tags_are_counted_from_one(conn: psycopg.Connection) -> None:
+    job_id = value(conn, "select eram_enqueue_job('app:x', tags => '[2:3]={a,b}'::text[])")
+    assert value(conn, "select tags = '{a,b}' from eram_jobs where id = %s", job_id)
+
+    conn.execute("select eram_update_job(%s, tags => '[0:0]={c}'::text[])", [job_id])
+    assert value(conn, "select tags = '{c}' from eram_jobs where id = %s", job_id)
+
+
+def test_no_jobs_take_no_transaction_id(conn: psycopg.Connection) -> None:
+    with conn.transaction():
+        assert column(conn, "select id from eram_enqueue_jobs('[]')") == []
+        assert value(conn, "select pg_current_xact_id_if_assigned()") is None
+
+
+@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
+def test_a_batch_of_duplicates_is_read_once_for_each(
+    conn: psycopg.Connection, on_conflict: str
+) -> None:
+    """Each job counts once, and what the last one says where it replaces."""
+    count = 3_000
+    documents = [
+        {
+            "handler": "app:x",
+            "args": {"n": n},
+            "unique": {"fields": ["handler"], "on_conflict": on_conflict},
+        }
+        for n in range(count)
+    ]
+
+    found = conn.execute("select * from eram_enqueue_jobs(%s)", [Jsonb(documents)]).fetchall()
+
+    first = found[0][0]
+    assert found == [(first, False), *[(first, True)] * (count - 1)]
+    job = row(conn, "select * from eram_jobs")
+    assert (job.id, job.args["n"]) == (first, 0 if on_conflict == "skip" else count - 1)

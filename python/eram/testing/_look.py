@@ -236,6 +236,7 @@ def _found(row: dict[str, Any]) -> FoundJob:
     columns = {name: row[name] for name in FoundJob.__slots__}
     columns["tags"] = tuple(row["tags"])
     columns["errors"] = row["errors"] or []
+    columns["meta"] = row["meta"] or {}
     for name in ("inserted_at", "scheduled_at"):
         columns[name] = datetime.fromisoformat(row[name])
     return FoundJob(**columns)
