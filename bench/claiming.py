@@ -25,7 +25,7 @@ SPECS: LiteralString = """
 insert into eram_job_specs
     (handler, args, meta, tags, queue, priority, max_attempts, inserted_at, scheduled_at)
 select
-    'noop:nothing', jsonb_build_object('n', n %% 1000), '{}', '{}', 'default', 0, 20, at, at
+    'noop:nothing', jsonb_build_object('n', n %% 1000), null, '{}', 'default', 0, 20, at, at
 from
     generate_series(1, %s::integer) as numbers (n),
     lateral (
@@ -41,7 +41,10 @@ order by job_id
 """
 CREATE: tuple[LiteralString, ...] = (
     "create index eram_jobs_args_index on eram_job_specs using gin (args jsonb_path_ops)",
-    "create index eram_jobs_meta_index on eram_job_specs using gin (meta jsonb_path_ops)",
+    """
+    create index eram_jobs_meta_index on eram_job_specs using gin (meta jsonb_path_ops)
+        where meta is not null
+    """,
 )
 FINISH: LiteralString = """
 with ended as (

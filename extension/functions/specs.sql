@@ -14,7 +14,7 @@ create or replace function _eram_check_values(
 )
     returns void
     language plpgsql
-    stable
+    immutable
     set search_path from current
 as $$
 begin

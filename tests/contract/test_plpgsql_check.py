@@ -19,6 +19,10 @@ MEANT = {
     ("_eram_slots_left(text)", "routine is marked as VOLATILE, should be STABLE"): (
         "it must see what was committed after its caller began"
     ),
+    (
+        "_eram_safe_cursor(text,bigint[],bigint[],bigint[])",
+        "routine is marked as VOLATILE, should be STABLE",
+    ): "it must see what the scan before it has seen",
 }
 
 FINDINGS = """

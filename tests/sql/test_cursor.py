@@ -88,7 +88,7 @@ def test_an_enqueue_that_waited_for_a_lock_is_not_late(conn, connect, worker):
 
 SPEC = """
     jsonb_populate_record(null::eram_job_specs, '{
-        "handler": "a:b", "args": {}, "meta": {}, "tags": [], "queue": "default",
+        "handler": "a:b", "args": {}, "tags": [], "queue": "default",
         "priority": 0, "max_attempts": 20}')
 """
 

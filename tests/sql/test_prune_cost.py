@@ -36,7 +36,7 @@ def fill(conn: psycopg.Connection, first: int, last: int, batch: int, queue: str
             job_id, handler, args, meta, tags, queue, priority, max_attempts, inserted_at,
             scheduled_at)
         overriding system value
-        select id, 'app:run', '{}', '{}', '{}', %(queue)s, 0, 20, times.at, times.at
+        select id, 'app:run', '{}', null, '{}', %(queue)s, 0, 20, times.at, times.at
         from generate_series(%(first)s::bigint, %(last)s) as id
         cross join (select now() - interval '3 days') as times (at)
         """,
