@@ -11,6 +11,7 @@ as $$
 declare
     c_few   constant integer := 3;
     v_jobs  jsonb            := jobs;
+    v_read  record;
     v_specs eram_job_specs[];
 begin
     if jsonb_typeof(v_jobs) = 'object' then
@@ -27,16 +28,18 @@ begin
     if v_jobs = '[]' then
         return;
     elsif jsonb_array_length(v_jobs) <= c_few then
-        v_specs := _eram_read_one_by_one(v_jobs);
+        v_read := _eram_read_one_by_one(v_jobs);
     else
         -- A block that only reads: it takes no transaction id.
         begin
-            v_specs := _eram_read_batch(v_jobs);
+            v_read := _eram_read_batch(v_jobs);
         exception
             when data_exception or feature_not_supported or name_too_long or invalid_name then
-                v_specs := _eram_read_one_by_one(v_jobs);
+                v_read := _eram_read_one_by_one(v_jobs);
         end;
     end if;
+
+    v_specs := v_read.specs;
 
     if exists (select from eram_queue_grants as restricted) then
         perform _eram_check_may_enqueue(v_specs);
@@ -48,7 +51,7 @@ begin
             inserted.id,
             inserted.is_duplicate
         from _eram_insert_job(v_specs[1]) as inserted;
-    elsif exists (select from unnest(v_specs) as wanted where wanted.unique_key is not null) then
+    elsif v_read.is_unique then
         return query
         select
             inserted.id,
@@ -59,7 +62,7 @@ begin
         select
             inserted.job_id,
             false
-        from _eram_insert_jobs(v_specs) as inserted (job_id);
+        from _eram_insert_jobs(v_specs, v_read.queues) as inserted (job_id);
     end if;
 end;
 $$;

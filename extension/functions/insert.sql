@@ -2,7 +2,7 @@
 -- has its id first, then does all its waiting, and reads the clock last. So nothing enters a
 -- lane in the past.
 
-create or replace function _eram_insert_jobs(specs eram_job_specs[])
+create or replace function _eram_insert_jobs(specs eram_job_specs[], queues text[])
     returns setof bigint
     language plpgsql
     volatile
@@ -10,13 +10,14 @@ create or replace function _eram_insert_jobs(specs eram_job_specs[])
     set jit to off
 as $$
 declare
-    v_specs eram_job_specs[] := specs;
-    v_now   timestamptz;
+    v_specs  eram_job_specs[] := specs;
+    v_queues text[]           := queues;
+    v_now    timestamptz;
 begin
     perform pg_current_xact_id();
 
     perform _eram_wake(queues.name)
-    from (select distinct queue from unnest(v_specs)) as queues (name);
+    from unnest(v_queues) as queues (name);
 
     v_now := clock_timestamp();
 

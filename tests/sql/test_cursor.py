@@ -97,7 +97,7 @@ SPEC = """
     "way_in",
     [
         f"_eram_insert_job({SPEC})",
-        f"_eram_insert_jobs(array[{SPEC}])",
+        f"_eram_insert_jobs(array[{SPEC}], '{{default}}')",
         "eram_snooze_job(%(id)s, %(run)s, '0')",
         "eram_fail_job(%(id)s, %(run)s, 'x', delay => '0')",
         "eram_release_jobs(array[%(id)s], array[%(run)s])",
