@@ -70,10 +70,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = "record" if chosen.record else f"{moment:%Y-%m-%dT%H%M%SZ}"
     path = chosen.output / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
+    if chosen.record and chosen.only and path.exists():
+        result = _renew(json.loads(path.read_text(encoding="utf-8")), result)
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"\n{page.text(result)}\n\nwritten to {path}")
     _show(path, chosen.page or (PAGE if chosen.record else None), may_install=bool(peers))
     return 0
+
+
+def _renew(record: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """Put the measurements of a run into a record that has others, and say when they were made."""
+    again = dict.fromkeys(result["measures"], result["setup"]["date"])
+    return {
+        **record,
+        "sides": record["sides"] | result["sides"],
+        "measures": record["measures"] | result["measures"],
+        "again": record.get("again", {}) | again,
+    }
 
 
 def _show(path: Path, page_file: Path | None, *, may_install: bool) -> None:

@@ -84,7 +84,7 @@ class SqlProducer:
             for number in range(jobs):
                 time.sleep(max(0.0, begun_at + number / rate - time.perf_counter()))
                 job_id = self._side.enqueue_and_wake(conn)
-                stamps[job_id] = time.time_ns()
+                stamps[job_id] = time.monotonic_ns()
                 conn.commit()
         return stamps
 

@@ -95,6 +95,9 @@ def _markdown(result: Result) -> Iterator[str]:
     if setup["load_before"] > setup["cores"] / 2:
         yield from ("", "The machine was busy with other things: the ratios hold only roughly.")
     yield from ("", f"Settings: {settings}.")
+    for name, date in result.get("again", {}).items():
+        title = result["measures"][name]["title"]
+        yield from ("", f"Measured once more, all sides in one run ({date}): {title}.")
     yield from ("", "### The bars", "", _verdict(result), "")
     yield from _markdown_table(bars.rows(result), left=2)
     yield from ("", "### Beside the yardstick", "")

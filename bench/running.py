@@ -36,7 +36,7 @@ def run(
     row = bench.conn.execute("select clock_timestamp()").fetchone()
     for worker in workers:
         worker.let_go()
-    let_go_at = time.time_ns()
+    let_go_at = time.monotonic_ns()
     ended_at = _wait(bench, side, bench.enqueued - jobs, SELDOM if looks_seldom else OFTEN)
     cpu_after = cpu_of(workers) if read_cpu else None
     handled = [worker.stop() for worker in workers]
@@ -59,7 +59,7 @@ def _wait(bench: Bench, side: Side, finished_before: int, look_seconds: tuple[fl
     least, most = look_seconds
     begun_at = time.monotonic()
     while True:
-        looked_at = time.time_ns()
+        looked_at = time.monotonic_ns()
         finished = side.finished(bench)
         if finished == bench.enqueued:
             return looked_at

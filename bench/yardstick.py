@@ -247,7 +247,7 @@ def listen(dsn: str) -> None:
                 pass
             while rows := fetch(conn, BATCH, cursor):
                 for row in rows:
-                    started[row[0]] = time.time_ns()
+                    started[row[0]] = time.monotonic_ns()
                 complete(conn, [row[0] for row in rows])
     json.dump(started, sys.stdout)
 

@@ -14,14 +14,9 @@ const say = (answer) => new Promise((done) => write(JSON.stringify(answer) + "\n
 // What a library prints must not get between the answers.
 console.log = console.info = console.error;
 
-// The system's clock in nanoseconds. It tells milliseconds only, so another clock is set by the
-// moment when one of them ends; performance.timeOrigin is off by several of them.
-const OFFSET = (() => {
-  const begin = Date.now();
-  while (Date.now() === begin);
-  return BigInt(Date.now()) * 1000000n - process.hrtime.bigint();
-})();
-const now = () => Number(OFFSET + process.hrtime.bigint());
+// The clock that Python calls monotonic, which all processes of a machine share. What is called
+// performance.timeOrigin is off by milliseconds, in each process by others.
+const now = () => Number(process.hrtime.bigint());
 
 const range = (from, count) => Array.from({ length: count }, (_, index) => from + index);
 

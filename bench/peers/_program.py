@@ -108,7 +108,7 @@ async def work(peer: Any) -> None:
     def note(number: int) -> None:
         nonlocal handled
         handled += 1
-        started.setdefault(number, time.time_ns())
+        started.setdefault(number, time.monotonic_ns())
 
     say({"ready": True})
     await listen()

@@ -76,7 +76,7 @@ class Peer:
             self.conn = await psycopg.AsyncConnection.connect(self.url, prepare_threshold=0)
         async with self.conn.transaction():
             await insert_job(self.conn, self.make(number))
-            return time.time_ns()
+            return time.monotonic_ns()
 
     async def work(self, note: Callable[[int], None], stop: asyncio.Event) -> None:
         """Run the engine."""

@@ -89,7 +89,7 @@ class Peer:
             conn.transaction(),
         ):
             await self.chancy.push_many_ex(cursor, [self.make(number)])
-            return time.time_ns()
+            return time.monotonic_ns()
 
     async def work(self, note: Callable[[int], None], stop: asyncio.Event) -> None:
         """Run a worker."""

@@ -67,7 +67,7 @@ class Peer:
         """Insert on a connection that has a transaction open."""
         async with self.pool.connection() as conn, conn.transaction():
             await self.oban.enqueue(self.make(number), conn=conn)
-            return time.time_ns()
+            return time.monotonic_ns()
 
     async def work(self, note: Callable[[int], None], stop: asyncio.Event) -> None:
         """Run a queue."""

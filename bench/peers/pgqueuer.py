@@ -66,7 +66,7 @@ class Peer:
         """Enqueue on a connection that has a transaction open."""
         async with self.pool.acquire() as conn, conn.transaction():
             await Queries(AsyncpgDriver(conn)).enqueue("noop", self.make(number))
-            return time.time_ns()
+            return time.monotonic_ns()
 
     async def work(self, note: Callable[[int], None], stop: asyncio.Event) -> None:
         """Run a queue manager."""
