@@ -125,7 +125,7 @@ declare
     v_spec     eram_job_specs;
 begin
     -- Most jobs are plain ones: a handler, arguments, perhaps a queue. What _eram_make_spec() and
-    -- _eram_insert_job() do for any job is done for these on the spot, at two thirds of the cost.
+    -- _eram_insert_job() do for any job is done for these on the spot, at four fifths of the cost.
     if num_nonnulls(priority, max_attempts, scheduled_at, delay) = 0
         and num_nonnulls(tags, meta, backoff, timeout, unique_by) = 0
         and octet_length(handler) <= 128
