@@ -7,7 +7,8 @@
 --     1 mark      id that must have ended before "noted" becomes "safe"; 0 none, -1 wanted
 --     2 noted_at  3 swept_at  4 sweep_cost  5 full_at  6 full_cost
 --     7 xmin      below it, every transaction had ended when the last sweep began
---     8, 9, 10    how many positions "first", "safe" and "noted" have, from 1 to 20
+--     8 moved_at  when this was written
+--     9, 10, 11   how many positions "first", "safe" and "noted" have, from 1 to 20
 -- and then these positions:
 --     first       where the last claim of a lane ended
 --     safe        behind it nothing can appear any more
@@ -27,8 +28,8 @@ begin
 end;
 $$;
 
--- Anyone may write anything into a setting, and clocks are set back: what does not parse, or
--- lies in the future, is dropped, and the queue is read from the front.
+-- Anyone may write anything into a setting, and clocks are set back: what does not parse, or was
+-- written in the future, is dropped, and the queue is read from the front. Null then.
 create or replace function _eram_read_cursor(setting text, now_us bigint)
     returns bigint[]
     language plpgsql
@@ -36,7 +37,7 @@ create or replace function _eram_read_cursor(setting text, now_us bigint)
     set search_path from current
 as $$
 declare
-    c_header constant integer := 10;
+    c_header constant integer := 11;
     c_lanes  constant integer := 20;
     c_hour   constant bigint  := 3600000000;
     v_text   text             := current_setting(setting, true);
@@ -49,9 +50,10 @@ begin
 
     v_cursor := v_text::bigint[];
     if cardinality(v_cursor) < c_header
-        or 1 > any (v_cursor[8:10])
-        or c_lanes < any (v_cursor[8:10])
-        or cardinality(v_cursor) <> c_header + 2 * (v_cursor[8] + v_cursor[9] + v_cursor[10])
+        or 1 > any (v_cursor[9:11])
+        or c_lanes < any (v_cursor[9:11])
+        or cardinality(v_cursor) <> c_header + 2 * (v_cursor[9] + v_cursor[10] + v_cursor[11])
+        or v_cursor[8] > now_us
         or v_cursor[2] > now_us
         -- No scan took longer than the time since it began, or than an hour.
         or v_cursor[4] not between 0 and least(now_us - v_cursor[3], c_hour)
@@ -59,12 +61,6 @@ begin
     then
         return null;
     end if;
-
-    for i in c_header + 1..cardinality(v_cursor) by 2 loop
-        if v_cursor[i] > now_us then
-            return null;
-        end if;
-    end loop;
     return v_cursor;
 end;
 $$;
@@ -146,5 +142,99 @@ begin
         end if;
     end loop;
     return v_least;
+end;
+$$;
+
+-- Move the cursor after a scan of eram_fetch(), under whose settings this is planned: places is what
+-- the scan has locked, and is_end whether it has read to the end.
+create or replace function _eram_move_cursor(
+    queue    text,
+    setting  text,
+    cursor   bigint[],
+    mode     text,
+    origin   bigint[],
+    places   tid[],
+    is_end   boolean,
+    begun_at timestamptz,
+    upto     timestamptz,
+    snapshot pg_snapshot,
+    is_fresh boolean
+)
+    returns void
+    language plpgsql
+    volatile
+    set search_path from current
+as $$
+declare
+    c_lanes   constant integer := 20;
+    c_header  constant integer := 11;
+    c_last_id constant bigint  := 999999999999999999;
+    c_second  constant bigint  := 1000000;
+    c_dear    constant bigint  := 10000;
+    c_least   constant bigint  := 1000;
+    v_now_us  bigint           := extract(epoch from begun_at) * c_second;
+    v_upto_us bigint           := extract(epoch from upto) * c_second;
+    v_old     bigint[]         := coalesce(cursor, '{0,0,0,0,0,0,0,0,1,1,1,0,0,0,0,0,0}');
+    v_head    bigint[]         := v_old[:8];
+    v_end     integer          := c_header + 2 * (v_old[9] + v_old[10]);
+    v_safe    bigint[]         := v_old[c_header + 2 * v_old[9] + 1:v_end];
+    v_noted   bigint[]         := v_old[v_end + 1:];
+    v_first   bigint[]         := '{}';
+    v_notes   boolean;
+    v_xmin    bigint;
+    v_cost    bigint;
+    v_last    record;
+begin
+    -- Lanes read to their end stand at the start of the fetch; the lane that the limit was reached
+    -- in stands at its last job; the lanes after it were not read.
+    if is_end then
+        v_first := array[v_upto_us, c_last_id];
+    else
+        select queued.lane, queued.scheduled_at, queued.job_id into v_last
+        from eram_queued_jobs as queued
+        where queued.ctid = places[cardinality(places)];
+
+        for i in 1..v_last.lane loop
+            v_first := v_first || v_upto_us || c_last_id;
+        end loop;
+        v_first := v_first
+            || (extract(epoch from v_last.scheduled_at) * c_second)::bigint
+            || v_last.job_id;
+        if v_last.lane < c_lanes - 1 then
+            v_first := v_first || origin[least(2 * v_last.lane + 3, cardinality(origin) - 1):];
+        end if;
+    end if;
+
+    -- The id of a note is that of the next transaction: above every id that was there during the
+    -- scan. Who looks in vain notes nothing, for it would take an id, unless sweeps have become
+    -- dear: others have claimed what they walk over.
+    v_notes := places is not null or v_head[4] > c_dear and v_now_us - v_head[2] > c_second;
+    if v_head[1] = -1 and v_notes and is_fresh then
+        v_head[1] := pg_current_xact_id()::text::bigint;
+    end if;
+
+    if mode <> 'first' then
+        v_xmin := pg_snapshot_xmin(snapshot)::text::bigint;
+        if v_head[1] > 0 and v_xmin > v_head[1] then
+            v_safe := _eram_safe_cursor(queue, v_safe, v_noted, v_first);
+            v_head[1] := 0;
+        end if;
+        if v_head[1] = 0 and v_notes then
+            v_noted := v_first;
+            v_head[1:2] := array[-1, v_now_us];
+        end if;
+        -- One that a slow moment made dear must not put off the next for long.
+        v_cost := extract(epoch from clock_timestamp() - begun_at) * c_second;
+        v_head[3:4] := array[v_now_us, least(v_cost, 10 * v_head[4] + c_least)];
+        v_head[7] := v_xmin;
+        if mode = 'full' then
+            v_head[5:6] := array[v_now_us, v_cost];
+        end if;
+    end if;
+
+    v_head[8] := v_now_us;
+    v_head[9:11] := array[
+        cardinality(v_first) / 2, cardinality(v_safe) / 2, cardinality(v_noted) / 2];
+    perform set_config(setting, (v_head || v_first || v_safe || v_noted)::text, false);
 end;
 $$;

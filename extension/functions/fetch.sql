@@ -23,42 +23,29 @@ create or replace function eram_fetch(
 as $$
 declare
     c_lanes      constant integer  := 20;
-    c_last_id    constant bigint   := 999999999999999999;
     c_second     constant bigint   := 1000000;
-    c_dear_us    constant bigint   := 10000;
+    c_brief_us   constant bigint   := 100000;
     c_full_gap   constant bigint   := 60 * c_second;
-    c_header     constant integer  := 10;
-    c_front      constant bigint[] := '{0,0}';
+    c_header     constant integer  := 11;
+    c_few        constant integer  := 10;
     v_queue      text              := queue;
     v_demand     integer           := demand;
     v_worker     bigint            := worker;
     v_start      timestamptz       := clock_timestamp();
     v_upto       timestamptz       := statement_timestamp();
     v_start_us   bigint            := extract(epoch from v_start) * c_second;
-    v_upto_us    bigint            := extract(epoch from v_upto) * c_second;
-    v_xmin       bigint            := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
+    v_snapshot   pg_snapshot       := pg_current_snapshot();
     v_is_fresh   boolean           := pg_current_xact_id_if_assigned() is null;
-    v_setting    text              := _eram_cursor_setting(queue);
+    -- What _eram_cursor_setting() returns: to call it would cost a twentieth of a fetch.
+    v_setting    text              :=
+        'eram.cursor_' || 'eram_queued_jobs'::regclass::oid || '_' || md5(queue);
     v_cursor     bigint[]          := _eram_read_cursor(v_setting, v_start_us);
     v_is_alive   boolean;
     v_room       integer;
-    v_mark       bigint            := 0;
-    v_noted_us   bigint            := 0;
-    v_swept_us   bigint            := 0;
-    v_sweep_cost bigint            := 0;
-    v_full_us    bigint            := 0;
-    v_full_cost  bigint            := 0;
-    v_swept_xmin bigint            := 0;
-    v_first      bigint[]          := c_front;
-    v_safe       bigint[]          := c_front;
-    v_noted      bigint[]          := c_front;
-    v_from       bigint[]          := c_front;
-    v_end        integer;
-    v_mode       text;
-    v_notes      boolean;
+    v_from       bigint[]          := '{0,0}';
+    v_mode       text              := 'full';
     v_count      integer;
     v_places     tid[];
-    v_last       record;
 begin
     if v_demand is null or v_demand < 0 then
         raise exception using
@@ -98,29 +85,16 @@ begin
         return;
     end if;
 
-    if v_cursor is not null then
-        v_mark := v_cursor[1];
-        v_noted_us := v_cursor[2];
-        v_swept_us := v_cursor[3];
-        v_sweep_cost := v_cursor[4];
-        v_full_us := v_cursor[5];
-        v_full_cost := v_cursor[6];
-        v_swept_xmin := v_cursor[7];
-        v_first := v_cursor[c_header + 1:c_header + 2 * v_cursor[8]];
-        v_end := c_header + 2 * (v_cursor[8] + v_cursor[9]);
-        v_safe := v_cursor[c_header + 2 * v_cursor[8] + 1:v_end];
-        v_noted := v_cursor[v_end + 1:];
-    end if;
-
     -- Sweeps take a twentieth of the time, full scans a hundredth.
-    if v_start_us - v_full_us > greatest(c_full_gap, 100 * v_full_cost) then
-        v_mode := 'full';
-    elsif v_start_us - v_swept_us >= 20 * v_sweep_cost then
+    if v_cursor is null or v_start_us - v_cursor[5] > greatest(c_full_gap, 100 * v_cursor[6]) then
+        null;
+    elsif v_start_us - v_cursor[3] >= 20 * v_cursor[4] then
         v_mode := 'sweep';
-        v_from := v_safe;
+        v_from := v_cursor[
+            c_header + 2 * v_cursor[9] + 1:c_header + 2 * (v_cursor[9] + v_cursor[10])];
     else
         v_mode := 'first';
-        v_from := v_first;
+        v_from := v_cursor[c_header + 1:c_header + 2 * v_cursor[9]];
     end if;
 
     -- Locking is a statement of its own: a fetch that finds nothing is spared the preparation of
@@ -155,64 +129,17 @@ begin
         limit v_demand
     ) as best;
 
-    -- Where the first cursor stands now. Lanes read to their end stand at the start of this
-    -- statement; the lane that the limit was reached in stands at its last job; the lanes after
-    -- it were not read.
-    if v_count < v_demand then
-        v_first := array[v_upto_us, c_last_id];
-    else
-        select queued.lane, queued.scheduled_at, queued.job_id into v_last
-        from eram_queued_jobs as queued
-        where queued.ctid = v_places[v_count];
-
-        v_first := '{}';
-        for i in 1..v_last.lane loop
-            v_first := v_first || v_upto_us || c_last_id;
-        end loop;
-        v_first := v_first
-            || (extract(epoch from v_last.scheduled_at) * c_second)::bigint
-            || v_last.job_id;
-        if v_last.lane < c_lanes - 1 then
-            v_first := v_first || v_from[least(2 * v_last.lane + 3, cardinality(v_from) - 1):];
-        end if;
+    -- Soon after a sweep a few jobs do not move the cursor: to walk over them once more costs less.
+    -- But a note that waits for its mark gets it.
+    if v_mode = 'full'
+        or v_count not between 1 and c_few
+        or v_start_us - v_cursor[3] > c_brief_us
+        or v_cursor[1] = -1
+    then
+        perform _eram_move_cursor(
+            v_queue, v_setting, v_cursor, v_mode, v_from, v_places, v_count < v_demand, v_start,
+            v_upto, v_snapshot, v_is_fresh);
     end if;
-
-    -- The id of a note is that of the next transaction: above every id that was there during
-    -- the scan. Who looks in vain notes nothing, for it would take an id, unless sweeps have become
-    -- dear: others have claimed what they walk over.
-    v_notes := v_count > 0 or v_sweep_cost > c_dear_us and v_start_us - v_noted_us > c_second;
-    if v_mark = -1 and v_notes and v_is_fresh then
-        v_mark := pg_current_xact_id()::text::bigint;
-    end if;
-
-    if v_mode <> 'first' then
-        if v_mark > 0 and v_xmin > v_mark then
-            v_safe := _eram_safe_cursor(v_queue, v_safe, v_noted, v_first);
-            v_mark := 0;
-        end if;
-        if v_mark = 0 and v_notes then
-            v_noted := v_first;
-            v_noted_us := v_start_us;
-            v_mark := -1;
-        end if;
-        v_swept_us := v_start_us;
-        v_swept_xmin := v_xmin;
-        v_sweep_cost := extract(epoch from clock_timestamp() - v_start) * c_second;
-        if v_mode = 'full' then
-            v_full_us := v_swept_us;
-            v_full_cost := v_sweep_cost;
-        end if;
-    end if;
-
-    v_setting := set_config(
-        v_setting,
-        (
-            array[
-                v_mark, v_noted_us, v_swept_us, v_sweep_cost, v_full_us, v_full_cost, v_swept_xmin,
-                cardinality(v_first) / 2, cardinality(v_safe) / 2, cardinality(v_noted) / 2]
-            || v_first || v_safe || v_noted
-        )::text,
-        false);
     if v_count = 0 then
         return;
     end if;

@@ -158,7 +158,7 @@ begin
     v_now_us := extract(epoch from clock_timestamp()) * 1000000;
     v_cursor := _eram_read_cursor(_eram_cursor_setting(v_queue), v_now_us);
     is_settled := coalesce(v_cursor[7]::text::xid8 > mark, false);
-    if v_cursor[9 + 2 * v_cursor[8]] > v_cursor[3] then
+    if v_cursor[10 + 2 * v_cursor[9]] > v_cursor[3] then
         v_sweep_at := timestamptz 'epoch'
             + (v_cursor[3] + 20 * v_cursor[4]) * interval '1 microsecond';
     end if;

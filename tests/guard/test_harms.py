@@ -76,7 +76,6 @@ HARMS = {
         (
             "fetch a hundred of 1,000: wal_bytes",
             "fetch a hundred of 1,000: wal_records",
-            "fetch one of 1,000: buffers",
             "fetch a hundred of 1,000: buffers",
         ),
     ),

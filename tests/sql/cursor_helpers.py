@@ -10,8 +10,9 @@ from .helpers import enqueue, fetch, read_cursor, wait_until, write_cursor
 
 LANES = 20
 # How many positions the three cursors have, in this order.
-FIRST, SAFE, NOTED = COUNTS = (7, 8, 9)
-HEADER = 10
+FIRST, SAFE, NOTED = COUNTS = (8, 9, 10)
+MOVED = 7
+HEADER = 11
 DEAR = 20_000  # microseconds of a sweep
 SHORTEST = HEADER + 2 * len(COUNTS)
 

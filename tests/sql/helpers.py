@@ -112,7 +112,7 @@ def fetch_late(
 
 
 # Three cursors of one position each.
-FRONT = [0] * 7 + [1] * 3 + [0] * 6
+FRONT = [0] * 8 + [1] * 3 + [0] * 6
 
 
 def read_cursor(conn: psycopg.Connection, queue: str = "default") -> list[int]:

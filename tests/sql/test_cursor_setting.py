@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from .cursor_helpers import COUNTS, HEADER, LANES, SHORTEST, advance
+from .cursor_helpers import COUNTS, HEADER, LANES, MOVED, SHORTEST, advance
 from .helpers import (
     enqueue,
     enqueue_many,
@@ -24,14 +24,14 @@ def test_a_clock_set_back_drops_the_cursor(conn, worker, ahead):
     """As if everything had been read up to a time that is still to come."""
     advance(conn, worker)
     cursor = read_cursor(conn)
-    for place in range(HEADER, len(cursor), 2):
+    for place in (MOVED, *range(HEADER, len(cursor), 2)):
         cursor[place] += ahead * 1_000_000
     job_id = enqueue(conn)
     write_cursor(conn, cursor)
     assert [job.id for job in fetch(conn, worker)] == [job_id]
 
 
-@pytest.mark.parametrize("place", [1, 2, 4])
+@pytest.mark.parametrize("place", [1, 2, 4, MOVED])
 def test_a_sweep_in_the_future_drops_the_cursor(conn, worker, place):
     advance(conn, worker)
     cursor = read_cursor(conn)
@@ -68,8 +68,8 @@ def as_text(*numbers: object) -> str:
     return "{" + ",".join(map(str, numbers)) + "}"
 
 
-COUNTED = [*[0] * 7, 1, 1, 1]
-MANY = [*[0] * 7, 20, 20, 20]
+COUNTED = [*[0] * 8, 1, 1, 1]
+MANY = [*[0] * 8, 20, 20, 20]
 GARBAGE = [
     "",
     " ",
@@ -82,17 +82,17 @@ GARBAGE = [
     as_text(*COUNTED, *[0] * 7),
     as_text(*MANY, *[0] * 119),
     as_text(*MANY, *[0] * 121),
-    as_text(*[0] * 7, 21, 1, 1, *[0] * 46),
-    as_text(*[0] * 7, 1, 21, 1, *[0] * 46),
-    as_text(*[0] * 7, 1, 1, 21, *[0] * 46),
-    as_text(*[0] * 7, 0, 1, 2, *[0] * 6),
-    as_text(*[0] * 7, 2, 1, 0, *[0] * 6),
-    as_text(*[0] * 7, "9" * 18, "9" * 18, "9" * 18, *[0] * 6),
-    as_text(*[0] * 7, -1, 3, 1, *[0] * 6),
+    as_text(*[0] * 8, 21, 1, 1, *[0] * 46),
+    as_text(*[0] * 8, 1, 21, 1, *[0] * 46),
+    as_text(*[0] * 8, 1, 1, 21, *[0] * 46),
+    as_text(*[0] * 8, 0, 1, 2, *[0] * 6),
+    as_text(*[0] * 8, 2, 1, 0, *[0] * 6),
+    as_text(*[0] * 8, "9" * 18, "9" * 18, "9" * 18, *[0] * 6),
+    as_text(*[0] * 8, -1, 3, 1, *[0] * 6),
     *(as_text(*[each] * SHORTEST) for each in (0, 1, "x", -1, 1.5, "null", "9" * 18, "9" * 30)),
-    as_text(*["1"] * 8, *["{1}"] * 8),
+    as_text(*["1"] * 9, *["{1}"] * 8),
     "{" + as_text(*COUNTED, *[0] * 6) + "}",
-    "[0:15]=" + as_text(*COUNTED, *[0] * 6),
+    "[0:16]=" + as_text(*COUNTED, *[0] * 6),
     as_text(*COUNTED, *[0] * 6) + "\n",
     as_text(*COUNTED, *[0] * 6).replace(",", ", "),
     "{" + "0," * 100_000 + "0}",
@@ -148,7 +148,7 @@ def test_random_settings_never_raise_and_never_lose_a_job_for_long(conn, worker)
         ]
         numbers[COUNTS[0] : HEADER] = lengths
         # Times of the future are dropped, which others show; costs are another test's matter.
-        for place in (1, 2, 4, *range(HEADER, len(numbers), 2)):
+        for place in (1, 2, 4, MOVED, *range(HEADER, len(numbers), 2)):
             numbers[place] %= 10**15
         numbers[3] = numbers[5] = rnd.randrange(10**6)
         write_cursor(conn, numbers)
