@@ -14,16 +14,15 @@ from .meter import Cost
 # By statement: WAL bytes, WAL records, buffers and rows written for one job, also where a call is
 # for a hundred; then locks, transaction ids and notifications of the call.
 # Where servers differ, what the dearest does: 14 to 16 touch 7.1 buffers to complete a job of a
-# hundred, later ones 5.1; before 18, a tick and a rescue lock more. A fetch of one walks over up to 9
-# that were claimed a moment ago.
+# hundred, later ones 5.1; before 18, a tick and a rescue lock more.
 STATEMENTS = {
     "enqueue one": Cost(664.5, 6.03, 12, 2, 9, 1, 0),
     "enqueue one, unique": Cost(920.5, 9.03, 16, 3, 10, 1, 0),
     "enqueue a hundred": Cost(675.2, 6.05, 11.1, 2, 9, 1, 0),
     "fetch a hundred of 1,000": Cost(272.8, 4.01, 10.1, 2, 15, 1, 0),
-    "fetch one of 1,000": Cost(269, 4, 30, 2, 14, 1, 0),
+    "fetch one of 1,000": Cost(269, 4, 22, 2, 14, 1, 0),
     "fetch a hundred of 50,000": Cost(272.8, 4.01, 10.2, 2, 15, 1, 0),
-    "fetch one of 50,000": Cost(269, 4, 32, 2, 14, 1, 0),
+    "fetch one of 50,000": Cost(269, 4, 24, 2, 14, 1, 0),
     "complete one": Cost(411, 5, 11, 3, 11, 1, 0),
     "complete a hundred": Cost(267.3, 3.04, 7.1, 2.01, 11, 1, 0),
     "fail one": Cost(481.4, 6.03, 15, 3, 7, 1, 0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
@@ -37,17 +38,25 @@ class Cost:
 
 
 def measure(
-    conn: psycopg.Connection, query: str, calls: Calls, *, jobs: int = 1, is_idle: bool = False
+    conn: psycopg.Connection,
+    query: str,
+    calls: Calls,
+    *,
+    jobs: int = 1,
+    is_idle: bool = False,
+    rest_seconds: float = 0.0,
 ) -> Cost:
     """Run a statement once with each of these parameters; the first calls are not counted.
 
     WAL is what the others wrote on an average, for the splits of pages to be in it. Everything else
     is the least: now and then a call does what is not due at each, such as a sweep. Of an idle
-    statement WAL is the least, too: when a minute is over, something may be due.
+    statement WAL is the least, too: when a minute is over, something may be due. What is done only
+    after a while is due in the first call after a rest.
     """
     notifications = _notifications(conn, query, calls[0])
     for params in calls[1:WARM_UP]:
         conn.execute(query, params)
+    time.sleep(rest_seconds)
     costs = [_measure_once(conn, query, params) for params in calls[WARM_UP:]]
     typical = min if is_idle else fmean
     return Cost(

@@ -19,6 +19,8 @@ FAIL = "select eram_fail_job(%s, %s, 'ValueError: no')"
 HUNDRED = 100
 SINGLES = WARM_UP + 40
 HUNDREDS = WARM_UP + 10
+# After so long a claim of one moves the cursor, and the next ones do not.
+CURSOR_SECONDS = 0.11
 START_WAITING = "select * from eram_start_waiting('default', %s::xid8)"
 FILL_CALL = 10_000
 
@@ -154,7 +156,9 @@ def _claiming(conn: psycopg.Connection, waiting: str) -> Costs:
         f"fetch a hundred of {waiting}": measure(
             conn, FETCH, [(HUNDRED, worker)] * HUNDREDS, jobs=HUNDRED
         ),
-        f"fetch one of {waiting}": measure(conn, FETCH, [(1, worker)] * SINGLES),
+        f"fetch one of {waiting}": measure(
+            conn, FETCH, [(1, worker)] * SINGLES, rest_seconds=CURSOR_SECONDS
+        ),
     }
 
 

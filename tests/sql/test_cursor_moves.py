@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import psycopg
 import pytest
 
@@ -102,9 +104,7 @@ def test_a_slow_sweep_is_not_believed_at_once(conn, connect):
         )
         costs.append(read_cursor(session)[COST])
     assert costs[0] == LEAST
-    assert all(
-        after <= 10 * before + LEAST for before, after in zip(costs, costs[1:], strict=False)
-    )
+    assert all(after <= 10 * before + LEAST for before, after in itertools.pairwise(costs))
     assert costs[1] > LEAST
 
 
