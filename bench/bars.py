@@ -67,7 +67,7 @@ def _drain(other: str, least: float, own: str = ERAM) -> Bar:
 def _idle(measure: str, queues: str, most_statements: int) -> Iterator[Bar]:
     for what, key, most in (
         ("statements a second", "statements_per_second", most_statements),
-        ("transaction ids taken", "transaction_ids", 0),
+        ("transaction ids taken by looking", "transaction_ids", 0),
         ("CPU of the worker, % of a core", "worker_cpu_percent", 1),
         ("CPU of the server, % of a core", "server_cpu_percent", 1),
     ):

@@ -1,14 +1,11 @@
-"""Measurements of running jobs: by one process, by several, by many connections."""
+"""Measurements of running jobs: by one worker process, and by several."""
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Mapping
 from functools import partial
 
-import psycopg
-from lab import Bench, Lab
+from lab import Lab
 from measure import Measure, figures_of, filled
 from of_eram import Eram
 from of_yardstick import Yardstick
@@ -17,9 +14,6 @@ from sides import Side
 
 PROCESSES = (2, 4, 8)
 BRIEF_PROCESSES = (4,)
-CONNECTIONS = 64
-CROWD_BATCH = 100
-CROWD_SECONDS = 120.0
 
 
 def drain(lab: Lab, side: Side, jobs: int, *, processes: int = 1) -> Figures:
@@ -66,18 +60,6 @@ def drain_wal(lab: Lab, side: Side, jobs: int) -> Figures:
     }
 
 
-def crowd(lab: Lab, side: Eram | Yardstick, jobs: int) -> Figures:
-    """Let 64 connections claim and complete all jobs of one queue, and one alone."""
-    alone = _Crowd(lab, side, jobs, 1)
-    many = _Crowd(lab, side, jobs, CONNECTIONS)
-    return {
-        "jobs_per_second": many.rate,
-        "crowd_to_one": many.rate / alone.rate,
-        "errors": alone.errors + many.errors,
-        "deadlocks": alone.deadlocks + many.deadlocks,
-    }
-
-
 MEASURES: Mapping[str, Measure] = {
     "drain": Measure(
         title="drain by one worker process",
@@ -102,12 +84,6 @@ MEASURES: Mapping[str, Measure] = {
         least=500,
         run=drain_processes,
     ),
-    "crowd": Measure(
-        title=f"claim and complete {CROWD_BATCH} at a time by {CONNECTIONS} connections",
-        jobs=60_000,
-        least=2_000,
-        run=crowd,
-    ),
     "drain_wal": Measure(
         title="enqueue 1,000 a call, then drain",
         jobs=60_000,
@@ -116,50 +92,3 @@ MEASURES: Mapping[str, Measure] = {
         sides=(Eram(), Eram(is_searchable=False), Yardstick()),
     ),
 }
-
-
-class _Crowd:
-    """So many connections, each with a thread, which go on until no job is left."""
-
-    def __init__(self, lab: Lab, side: Eram | Yardstick, jobs: int, connections: int) -> None:
-        self.errors = 0
-        self._side = side
-        self._left = jobs
-        self._deadline = time.monotonic() + CROWD_SECONDS
-        self._lock = threading.Lock()
-        self._start = threading.Barrier(connections + 1)
-        with lab.bench(side) as bench:
-            filled(bench, side, jobs)
-            threads = [
-                threading.Thread(target=self._work, args=(bench,)) for _ in range(connections)
-            ]
-            for thread in threads:
-                thread.start()
-            self._start.wait()
-            begun_at, jobs_left = time.perf_counter(), self._left
-            for thread in threads:
-                thread.join()
-            self.rate = jobs_left / (time.perf_counter() - begun_at)
-            query = "select deadlocks from pg_stat_database where datname = current_database()"
-            self.deadlocks = int(bench.conn.execute(query).fetchall()[0][0])
-            finished = side.finished(bench)
-        if finished != jobs and not self.errors:
-            raise RuntimeError(f"{side.label} finished {finished:,} of {jobs:,} jobs")
-
-    def _work(self, bench: Bench) -> None:
-        with bench.connect() as conn:
-            fetch, complete = self._side.claims(conn)
-            # One job each beforehand: sixty-four sessions that plan are not what is measured.
-            complete(fetch(1))
-            with self._lock:
-                self._left -= 1
-            self._start.wait()
-            while self._left > 0 and time.monotonic() < self._deadline:
-                rows = []
-                try:
-                    rows = fetch(CROWD_BATCH)
-                    complete(rows) if rows else time.sleep(0.001)
-                except psycopg.Error:
-                    self.errors += 1
-                with self._lock:
-                    self._left -= len(rows)

@@ -69,7 +69,7 @@ FIGURES = {
         ("kept_ms", "time, very many kept, ms", TIMES, LOWER),
         ("kept_ms_ratio", "to that with little waiting", TIMES, LOWER),
         ("statements_per_second", "statements/s", TIMES, LOWER),
-        ("transaction_ids", "transaction ids taken", ",.0f", LOWER),
+        ("transaction_ids", "transaction ids taken by looking", ",.0f", LOWER),
         ("worker_cpu_percent", "CPU of the worker, % of a core", TIMES, LOWER),
         ("server_cpu_percent", "CPU of the server, % of a core", TIMES, LOWER),
     )

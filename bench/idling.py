@@ -17,8 +17,14 @@ SETTLE_SECONDS = 1.5  # brisk polling at the start, until no producer can have m
 IDLE_SECONDS = 20.0
 BRIEF_IDLE_SECONDS = 3.0
 
-# As the server logs them where log_statement is on: once for each that a client sends.
-STATEMENT = re.compile(rb"^.*\[\d+\] LOG:  (?:statement|execute [^:]*): (.*)$", re.MULTILINE)
+# As the server logs them at their end: once for each that a client sends, with the id of the
+# transaction, which is 0 where it has none.
+LOGGED = "log_min_duration_statement"
+STATEMENT = re.compile(
+    rb"^.*\[\d+\] (\d+) LOG:  duration: \S+ ms  (?:statement|execute [^:]*): (.*)$", re.MULTILINE
+)
+# How a worker looks for jobs. Its heartbeats and the ticks of the schedules write now and then.
+LOOKING = re.compile(rb"eram_(fetch|start_waiting|stop_waiting)\(")
 
 
 def idle(lab: Lab, side: Eram, jobs: int, *, queues: int = 1) -> Figures:
@@ -28,7 +34,7 @@ def idle(lab: Lab, side: Eram, jobs: int, *, queues: int = 1) -> Figures:
     seconds = BRIEF_IDLE_SECONDS if lab.is_brief else IDLE_SECONDS
     with lab.bench(side) as bench:
         name = bench.conn.info.dbname
-        bench.conn.execute(f'alter database "{name}" set log_statement to "all"'.encode())
+        bench.conn.execute(f'alter database "{name}" set {LOGGED} to 0'.encode())
         worker = EramWorker(bench, queues=names)
         try:
             worker.let_go()
@@ -52,14 +58,16 @@ MEASURES: Mapping[str, Measure] = {
 
 
 def _watch(bench: Bench, pid: int, seconds: float) -> Figures:
-    cpu_before, before, xid_before = cpu(pid), bench.read(), _next_transaction_id(bench)
+    cpu_before, before = cpu(pid), bench.read()
     size_before = bench.log.stat().st_size
     time.sleep(seconds)
     statements = _logged(bench, size_before)
     cpu_after, used = cpu(pid), bench.read() - before
     figures: Figures = {
         "statements_per_second": len(statements) / used.seconds,
-        "transaction_ids": _next_transaction_id(bench) - xid_before,
+        "transaction_ids": sum(
+            xid != b"0" and LOOKING.search(statement) is not None for xid, statement in statements
+        ),
     }
     if cpu_before is not None and cpu_after is not None:
         figures["worker_cpu_percent"] = 100 * (cpu_after - cpu_before) / used.seconds
@@ -68,13 +76,7 @@ def _watch(bench: Bench, pid: int, seconds: float) -> Figures:
     return figures
 
 
-def _logged(bench: Bench, since: int) -> Sequence[bytes]:
+def _logged(bench: Bench, since: int) -> Sequence[tuple[bytes, bytes]]:
     with bench.log.open("rb") as log:
         log.seek(since)
         return STATEMENT.findall(log.read())
-
-
-def _next_transaction_id(bench: Bench) -> int:
-    """Look without taking one."""
-    query = "select pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
-    return int(bench.conn.execute(query).fetchall()[0][0])

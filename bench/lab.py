@@ -21,6 +21,8 @@ from eram.embedded import EmbeddedServer
 
 # PostgreSQL's defaults, durable ones, but for what would let a checkpoint fall into a measurement.
 SETTINGS = {"shared_buffers": "256MB", "max_wal_size": "8GB", "checkpoint_timeout": "1h"}
+# Who logs statements, as idling.py does, learns the transaction's id.
+LOG_LINES = {"log_line_prefix": "%m [%p] %x "}
 SHOWN = (*SETTINGS, "fsync", "synchronous_commit", "full_page_writes", "autovacuum", "wal_level")
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -95,7 +97,7 @@ class Lab:
         """Start the server for as long as the block."""
         with (
             tempfile.TemporaryDirectory(prefix="eram-bench-") as directory,
-            EmbeddedServer(Path(directory), settings=SETTINGS) as server,
+            EmbeddedServer(Path(directory), settings=SETTINGS | LOG_LINES) as server,
         ):
             yield cls(server)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import claiming
+import crowding
 import draining
 import enqueueing
 import idling
@@ -24,6 +25,7 @@ def latency(lab: Lab, side: Side, jobs: int) -> Figures:
 MEASURES: Mapping[str, Measure] = {
     **enqueueing.MEASURES,
     **draining.MEASURES,
+    **crowding.MEASURES,
     "latency": Measure(
         title=f"commit to start, {LATENCY_RATE} jobs/s",
         jobs=500,

@@ -110,12 +110,14 @@ create or replace function _eram_read_prune_cursor(
 as $$
 declare
     c_little constant interval := interval '10 milliseconds';
+    c_hour   constant interval := interval '1 hour';
     v_cursor jsonb;
 begin
     v_cursor := nullif(current_setting(_eram_prune_setting(), true), '');
     looked_at := v_cursor ->> 'looked_at';
     cost := v_cursor ->> 'cost';
-    if cost > c_little
+    -- No look took longer than an hour.
+    if cost between c_little and c_hour
         and now - looked_at >= cost
         and now - looked_at < 20 * cost
     then
@@ -125,7 +127,7 @@ begin
             select jsonb_array_elements_text(v_cursor -> 'positions')::timestamptz);
     end if;
 exception
-    when data_exception then
+    when data_exception or statement_too_complex then
         states := null;
 end;
 $$;

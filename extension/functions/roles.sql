@@ -149,7 +149,7 @@ begin
     elsif not exists (select from pg_catalog.pg_roles as roles where roles.rolname = role) then
         raise exception using
             errcode = 'undefined_object',
-            message = format('role "%s" does not exist', role),
+            message = format('role "%s" does not exist', left(role, 100)),
             hint = 'Make it first by CREATE ROLE; eram makes no roles.';
     elsif exists (
         select

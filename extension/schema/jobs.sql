@@ -135,6 +135,10 @@ comment on column eram_completions.ids is 'The jobs.';
 
 create index eram_completions_queue_idx on eram_completions (queue, finalized_at);
 
+-- It has no key: rows alike are as good as one another. Without this, a publication of all tables
+-- would make every prune fail.
+alter table eram_completions replica identity full;
+
 create table eram_job_errors (
     job_id     bigint      not null,
     run        integer     not null,
