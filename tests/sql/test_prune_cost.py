@@ -208,7 +208,7 @@ def test_a_prune_that_is_rolled_back_takes_its_cursor_with_it(conn):
         '{"cost": -600, "looked_at": "2001-01-01 00:00:00Z"}',
         '{"cost": 600, "looked_at": %s, "states": 7, "queues": {}, "positions": []}',
         '{"cost": 600, "looked_at": %s, "states": [], "queues": [], "positions": ["x"]}',
-        '{"cost": "9 years", "looked_at": "2010-01-01 00:00:00Z", "states": [], "queues": [], "positions": []}',
+        '{"cost": "9 years", "looked_at": "2010-01-01 00:00:00Z", "states": [], "queues": []}',
         "[" * 100_000,
     ],
     ids=lambda text: text[:40],
