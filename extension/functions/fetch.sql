@@ -129,9 +129,10 @@ begin
         limit v_demand
     ) as best;
 
-    -- Soon after a sweep a few jobs do not move the cursor: to walk over them once more costs less.
-    -- But a note that waits for its mark gets it.
-    if v_mode = 'full'
+    -- A sweep that finds a few jobs soon after the last one does not move the cursor: to walk over
+    -- them once more costs less. But a note that waits for its mark gets it, and of a scan that was
+    -- no sweep eram_start_waiting() must know.
+    if v_mode <> 'sweep'
         or v_count not between 1 and c_few
         or v_start_us - v_cursor[3] > c_brief_us
         or v_cursor[1] = -1

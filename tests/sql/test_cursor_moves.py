@@ -31,14 +31,14 @@ def now_us(conn: psycopg.Connection) -> int:
     return value(conn, "select (extract(epoch from clock_timestamp()) * 1000000)::bigint")
 
 
-def moves_when(conn, worker, *, swept_ago=0, mark=0, jobs=1) -> bool:
+def moves_when(conn, worker, *, swept_ago=0, cost=0, mark=0, jobs=1) -> bool:
     """Claim jobs so long after a sweep, and say whether that moves the cursor."""
     if jobs:
         enqueue_many(conn, jobs)
     cursor = read_cursor(conn)
     cursor[MARK] = mark
     cursor[SWEPT_AT] = now_us(conn) - swept_ago
-    cursor[COST] = 0
+    cursor[COST] = cost
     write_cursor(conn, cursor)
     assert len(fetch(conn, worker, 100)) == jobs
     return read_cursor(conn) != cursor
@@ -52,7 +52,16 @@ def test_a_few_jobs_soon_after_a_sweep_do_not_move_the_cursor(conn, worker, jobs
 
 
 @pytest.mark.parametrize(
-    "options", [{"swept_ago": BRIEF}, {"mark": -1}, {"jobs": FEW + 1}, {"jobs": 0}], ids=str
+    "options",
+    [
+        {"swept_ago": BRIEF},
+        {"mark": -1},
+        {"jobs": FEW + 1},
+        {"jobs": 0},
+        # A scan that is no sweep: the next one is due in a second.
+        {"swept_ago": 60_000, "cost": 50_000},
+    ],
+    ids=str,
 )
 def test_otherwise_it_moves(conn, worker, options):
     advance(conn, worker)
