@@ -12,7 +12,7 @@ VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" eram.control)
 SQL     := $(addprefix extension/,$(shell sed 's/\#.*//' extension/load-order))
 SCRIPT  := build/eram--$(VERSION).sql
 PLAIN   := build/eram.plain.sql
-UPGRADES = $(wildcard extension/upgrades/eram--*--*.sql)
+UPGRADES = $(wildcard extension/upgrades/eram--*.sql)
 
 VENV      := .venv
 VENV_DONE := $(VENV)/done
@@ -27,7 +27,7 @@ PYTEST = $(if $(PG),bin=$$($(PY) tests/servers.py $(PG)) && ERAM_TEST_PG_BIN="$$
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-matrix test-sql test-python lint format build wheel install uninstall \
-	bench soak nightly clean
+	bench fuzz soak nightly clean
 
 help: ## List what make can do
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -110,6 +110,9 @@ need-pg-config:
 
 bench: $(VENV_DONE) ## Measure speed on the embedded server (PEERS="graphile pgboss" beside it)
 	@$(PY) bench --peers "$(PEERS)" $(ARGS)
+
+fuzz: $(VENV_DONE) ## Call every function with every kind of value (MINUTES=60; 1 otherwise)
+	@$(PY) tests/attacks/fuzzer.py --seconds $$(( 60 * $(or $(MINUTES),1) )) $(ARGS)
 
 soak: $(VENV_DONE) ## Keep up a steady load and judge (MINUTES=60; 3 otherwise)
 	@PYTHONPATH=bench $(PY) -m soak $(if $(MINUTES),--minutes "$(MINUTES)") $(ARGS)

@@ -20,6 +20,9 @@ $$;
 -- The rows of an extension's tables are dumped only if it says so; each sequence needs its own
 -- word.
 do $$
+declare
+    v_creators text;
+    v_grantees text;
 begin
     if exists (
         select
@@ -51,15 +54,39 @@ begin
         perform pg_catalog.pg_extension_config_dump('eram_declared_schedules', '');
     end if;
 
-    if has_schema_privilege('public', current_schema(), 'create') then
+    -- What they create there can be taken for the server's own, and run with eram's rights.
+    select
+        string_agg(
+            case
+                when creators.grantee = 0 then 'everyone'
+                else format('role "%s"', pg_get_userbyid(creators.grantee))
+            end,
+            ', ' order by creators.grantee),
+        string_agg(
+            case
+                when creators.grantee = 0 then 'PUBLIC'
+                else quote_ident(pg_get_userbyid(creators.grantee))
+            end,
+            ', ' order by creators.grantee)
+    into v_creators, v_grantees
+    from pg_catalog.pg_namespace as schemas
+    cross join lateral aclexplode(schemas.nspacl) as creators
+    left join pg_catalog.pg_roles as roles on roles.oid = creators.grantee
+    where
+        schemas.nspname = current_schema()
+        and creators.privilege_type = 'CREATE'
+        and creators.grantee <> schemas.nspowner
+        and not coalesce(roles.rolsuper or roles.rolname = current_user, false);
+
+    if v_creators is not null then
         raise warning using
             errcode = '01000',
             message = format(
-                'everyone may create objects in schema "%s", which eram is installed in',
-                current_schema()),
+                '%s may create objects in schema "%s", which eram is installed in',
+                v_creators, current_schema()),
             hint = format(
-                'REVOKE CREATE ON SCHEMA %I FROM PUBLIC, or install eram into its own schema.',
-                current_schema());
+                'REVOKE CREATE ON SCHEMA %I FROM %s, or install eram into its own schema.',
+                current_schema(), v_grantees);
     end if;
 end;
 $$;

@@ -40,6 +40,12 @@ SERVER_SETTINGS = {
 Connect = Callable[..., psycopg.Connection]
 
 
+def _odd_settings() -> dict[str, str]:
+    """Return settings of the server that a run by hand may ask for, as name=value;name=value."""
+    pairs = (each.partition("=") for each in os.environ.get("ERAM_TEST_SETTINGS", "").split(";"))
+    return {name.strip(): value.strip() for name, _, value in pairs if name.strip()}
+
+
 @functools.cache
 def _server_bin_dir() -> Path:
     chosen = os.environ.get("ERAM_TEST_PG_BIN")
@@ -58,7 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
     pg_ctl.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
     pg_ctl.chmod(0o700)
 
-    settings = SERVER_SETTINGS | provide_extension(bin_dir, directory / "share")
+    settings = SERVER_SETTINGS | _odd_settings() | provide_extension(bin_dir, directory / "share")
     config.option.postgresql_exec = str(pg_ctl)
     config.option.postgresql_unixsocketdir = str(directory)
     config.option.postgresql_password = secrets.token_hex(16)

@@ -189,14 +189,32 @@ as $$
     union all
     select
         'sequence behind its table',
-        max(specs.job_id),
-        format('next id %s', min(sequence.next_value))
-    from eram_job_specs as specs
-    cross join (
-        select last_value + is_called::integer as next_value
-        from eram_job_specs_job_id_seq
-    ) as sequence
-    having max(specs.job_id) >= min(sequence.next_value);
+        case sequences.name when 'eram_job_specs_job_id_seq' then sequences.last_id end,
+        format(
+            '%s: next id %s, last one there %s',
+            sequences.name,
+            sequences.next_id,
+            sequences.last_id)
+    from (
+        select
+            sequence.last_value + sequence.is_called::integer as next_id,
+            (select max(specs.job_id) from eram_job_specs as specs) as last_id,
+            'eram_job_specs_job_id_seq' as name
+        from eram_job_specs_job_id_seq as sequence
+        union all
+        select
+            sequence.last_value + sequence.is_called::integer,
+            (select max(workers.id) from eram_workers as workers),
+            'eram_workers_id_seq'
+        from eram_workers_id_seq as sequence
+        union all
+        select
+            sequence.last_value + sequence.is_called::integer,
+            (select max(runs.id) from eram_schedule_runs as runs),
+            'eram_schedule_runs_id_seq'
+        from eram_schedule_runs_id_seq as sequence
+    ) as sequences
+    where sequences.last_id >= sequences.next_id;
 $$;
 
 comment on function eram_check is

@@ -145,8 +145,8 @@ begin
 end;
 $$;
 
--- Move the cursor after a scan of eram_fetch(), under whose settings this is planned: places is what
--- the scan has locked, and is_end whether it has read to the end.
+-- Move the cursor after a scan of eram_fetch(), under whose settings this is planned: places is
+-- what the scan has locked, and is_end whether it has read to the end.
 create or replace function _eram_move_cursor(
     queue    text,
     setting  text,

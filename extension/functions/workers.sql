@@ -20,7 +20,10 @@ create or replace function _eram_timeline()
     stable
     set search_path from current
 as $$
-    select left(pg_walfile_name(pg_current_wal_lsn()), 8);
+    -- Null on a standby, where whoever asks fails at what it writes, and says so.
+    select left(
+        pg_walfile_name(case when not pg_is_in_recovery() then pg_current_wal_lsn() end),
+        8);
 $$;
 
 -- A quarter of a minute between writes of heartbeat_at, however often a worker beats.

@@ -12,8 +12,7 @@ begin
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
             message = format('eram is at version %s here, not %s', eram_version(), c_version),
-            hint = 'DROP EXTENSION eram, bring it to that version by python -m eram upgrade, and '
-                'begin again.';
+            hint = 'DROP EXTENSION eram, run python -m eram upgrade, and begin again.';
     end if;
 
     -- What a member may at first is what CREATE EXTENSION gives, to pg_dump, and it would leave
@@ -45,8 +44,7 @@ begin
         raise exception using
             errcode = 'dependent_objects_still_exist',
             message = format('other roles have rights to eram: %s', v_others),
-            hint = 'pg_dump would forget them. eram_revoke() them first, and eram_grant() them '
-                'again afterwards.';
+            hint = 'Take them away by eram_revoke() first, and grant them again afterwards.';
     end if;
 
     for v_object in

@@ -20,6 +20,7 @@ COMMANDS = {
     "check": "say whether all is well in a database",
     "install": "install eram into a database, without access to its server's files",
     "upgrade": "bring the eram of a database to the version of this package",
+    "uninstall": "remove eram from a database",
     "dev": "start a PostgreSQL of your own with eram in it",
     "version": "say which version of eram this is",
 }

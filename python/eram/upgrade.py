@@ -1,14 +1,15 @@
 """`python -m eram upgrade`: bring the eram of a database to the version of this package.
 
 What CREATE EXTENSION has made is upgraded by ALTER EXTENSION, with the scripts among the server's
-files; a plain install by the same scripts, which this package carries.
+files; a plain install by the same scripts, which this package carries. With `--adopt` a plain
+install becomes an extension, with all that is in it.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -25,6 +26,41 @@ from eram.errors import EramError
 _SERVER_PATH = (
     "select path from pg_extension_update_paths('eram') where source = %s and target = %s"
 )
+# Of what belongs to eram, the rights of others than its owner, as (begin and end of a statement).
+_FOREIGN_RIGHTS = """
+with objects as (
+    select
+        case class.relkind when 'S' then 'sequence' else 'table' end as kind,
+        class.oid::regclass::text as name,
+        class.relowner as owner,
+        class.relacl as acl
+    from pg_class as class
+    where
+        class.relnamespace = quote_ident(current_schema())::regnamespace
+        and class.relname ~ '^eram_'
+        and class.relkind in ('r', 'v', 'S')
+    union all
+    select
+        'routine',
+        functions.oid::regprocedure::text,
+        functions.proowner,
+        functions.proacl
+    from pg_proc as functions
+    where
+        functions.pronamespace = quote_ident(current_schema())::regnamespace
+        and functions.proname ~ '^_?eram_'
+)
+select
+    format('%s on %s %s', rights.privilege_type, objects.kind, objects.name),
+    coalesce(quote_ident(roles.rolname), 'public')
+        || case when rights.is_grantable then ' with grant option' else '' end,
+    coalesce(quote_ident(roles.rolname), 'public')
+from objects
+cross join aclexplode(objects.acl) as rights
+left join pg_roles as roles
+    on roles.oid = rights.grantee
+where rights.grantee <> objects.owner
+"""
 # Of two who upgrade at once the second one waits, and finds it done. The key is arbitrary.
 _LOCK = "select pg_advisory_xact_lock(7104879, 1)"
 
@@ -51,8 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "\n\n"
         "What CREATE EXTENSION has made is upgraded by ALTER EXTENSION: the server must have the"
         " files of the new version (make install). A plain install is upgraded by the scripts in"
-        " this package. Run it as the owner of eram.",
-        examples=("--dsn postgresql:///shop", "--json"),
+        " this package. Run it as the owner of eram."
+        "\n\n"
+        "With --adopt, a plain install becomes the extension, with all that is in it: for a server"
+        " that has the files now.",
+        examples=("--dsn postgresql:///shop", "--json", "--adopt"),
         exit_codes={
             command_line.FINE: "the database has the version of this package, now or already",
             command_line.FAILED: "it has not, and nothing was changed",
@@ -60,10 +99,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         },
     )
     parser.add_dsn()
+    parser.add_argument(
+        "--adopt", action="store_true", help="make a plain install an extension afterwards"
+    )
     parser.add_json()
     chosen = parser.parse_args(argv)
     return command_line.run(
-        "upgrade", lambda: _upgrade(command_line.dsn_of(chosen), is_json=chosen.json)
+        "upgrade",
+        lambda: _upgrade(command_line.dsn_of(chosen), is_adopted=chosen.adopt, is_json=chosen.json),
     )
 
 
@@ -103,11 +146,43 @@ def upgrade(conn: psycopg.Connection[Any]) -> Upgrade:
     )
 
 
-def _upgrade(dsn: str, *, is_json: bool) -> int:
+def adopt(conn: psycopg.Connection[Any]) -> Upgrade:
+    """Upgrade eram in the connection's transaction, and make an extension of it if it is none.
+
+    Args:
+        conn: A connection as the owner of eram. Its search_path is changed for the rest of the
+            transaction.
+
+    Raises:
+        ConfigError: The database has no eram.
+        UpgradeError: No scripts lead to the version of this package.
+        psycopg.Error: The server lacks the extension's files, say.
+    """
+    with conn.transaction(), psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
+        done = upgrade(conn)
+        if done.is_extension:
+            return done
+        name = sql.Identifier(done.schema)
+        cursor.execute(sql.SQL("set local search_path to {}, pg_temp").format(name))
+        # What others may do when an object becomes a member, pg_dump takes for what the extension
+        # gives by itself, and leaves out: so they may nothing at that moment.
+        rights = cursor.execute(_FOREIGN_RIGHTS).fetchall()
+        for right, _, role in rights:
+            cursor.execute(f"revoke {right} from {role} cascade".encode())
+        create = "create extension eram schema {} version 'unpackaged'"
+        cursor.execute(sql.SQL(create).format(name))
+        target = sql.Literal(done.version)
+        cursor.execute(sql.SQL("alter extension eram update to {}").format(target))
+        for right, role, _ in rights:
+            cursor.execute(f"grant {right} to {role}".encode())
+    return replace(done, is_extension=True)
+
+
+def _upgrade(dsn: str, *, is_adopted: bool, is_json: bool) -> int:
     check_dsn(dsn)
     try:
         with psycopg.connect(dsn) as conn:
-            done = upgrade(conn)
+            done = adopt(conn) if is_adopted else upgrade(conn)
     except UpgradeError as error:
         print(f"eram was not upgraded: {error}", file=sys.stderr)
         return command_line.FAILED
@@ -127,6 +202,8 @@ def _upgrade(dsn: str, *, is_json: bool) -> int:
         )
     else:
         print(f'eram in schema "{done.schema}" is already at {done.version}')
+    if is_adopted and not is_json:
+        print("it is an extension")
     return command_line.FINE
 
 

@@ -61,23 +61,6 @@ def upgraded_server(server_folder: Path) -> Iterator[None]:
     path.unlink()
 
 
-@pytest.fixture
-def server_folder(bare_dsn: str) -> Path:
-    """Where the server under test looks for scripts."""
-    with psycopg.connect(bare_dsn) as conn:
-        row = conn.execute(
-            "select current_setting('extension_control_path', true),"
-            " current_setting('extension_destdir', true),"
-            " (select setting from pg_config where name = 'SHAREDIR')"
-        ).fetchone()
-    control_path, destdir, share = row
-    if control_path:
-        return Path(control_path.split(":")[0]) / "extension"
-    if destdir:
-        return Path(destdir) / Path(share).relative_to("/") / "extension"
-    return Path(share) / "extension"
-
-
 def write(folder: Path, source: str, target: str, text: str = UPGRADE) -> Path:
     path = folder / f"eram--{source}--{target}.sql"
     path.write_text(text.replace("{version}", target), encoding="utf-8")

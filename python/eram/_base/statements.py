@@ -24,7 +24,7 @@ REGISTER_SCHEDULES: LiteralString = (
     "select name, change, declared_by from eram_register_schedules(%s::text, %s::jsonb)"
 )
 RETENTION: LiteralString = "select state, max_age from eram_retention(%s::text)"
-VERSION: LiteralString = "select eram_version()"
+SERVER: LiteralString = "select eram_version(), pg_is_in_recovery()"
 
 # In the order of eram._jobs.job.JobRow.
 FETCH: LiteralString = (

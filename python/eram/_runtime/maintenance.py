@@ -27,6 +27,7 @@ from eram._base.connection import (
 from eram._base.outage import Outage
 from eram._base.session_loop import SessionLoop
 from eram._runtime.declarations import Declarations
+from eram._runtime.server_check import check_server
 from eram._runtime.ticking import Ticker
 from eram.errors import ConfigError
 
@@ -108,6 +109,7 @@ class Maintenance:
         """
         session = self._connect()
         try:
+            check_server(session.conn)
             self._register(session)
             self._declare(session)
             self._say_what_is_kept(session)

@@ -53,7 +53,8 @@ def write_to(directory: Path) -> None:
     """Write the files that a server looks for in its `extension` directory."""
     directory.mkdir(parents=True, exist_ok=True)
     files = {CONTROL: control(), f"eram--{version()}.sql": install_script()}
-    for upgrade in _upgrades():
+    # What a plain install is adopted with begins by a script from no version.
+    for upgrade in (_sql_directory() / "upgrades").glob("eram--*.sql"):
         files[upgrade.name] = upgrade.read_text(encoding="utf-8")
     for name, text in files.items():
         # Moved into place, because a server may be reading the file that is there.
