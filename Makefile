@@ -27,7 +27,7 @@ PYTEST = $(if $(PG),bin=$$($(PY) tests/servers.py $(PG)) && ERAM_TEST_PG_BIN="$$
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-matrix test-sql test-python lint format build wheel install uninstall \
-	bench fuzz soak nightly clean
+	bench chaos fuzz soak nightly clean
 
 help: ## List what make can do
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -111,6 +111,10 @@ need-pg-config:
 bench: $(VENV_DONE) ## Measure speed on the embedded server (PEERS="graphile pgboss" beside it)
 	@$(PY) bench --peers "$(PEERS)" $(ARGS)
 
+chaos: $(VENV_DONE) ## Do harm by a schedule from a seed, and judge (MINUTES=10, ARGS='--seed 7')
+	@$(if $(PG),bin=$$($(PY) tests/servers.py $(PG)) && ERAM_TEST_PG_BIN="$$bin") PYTHONPATH=tests \
+		$(PY) -m chaos $(if $(MINUTES),--minutes "$(MINUTES)") $(ARGS)
+
 fuzz: $(VENV_DONE) ## Call every function with every kind of value (MINUTES=60; 1 otherwise)
 	@$(PY) tests/attacks/fuzzer.py --seconds $$(( 60 * $(or $(MINUTES),1) )) $(ARGS)
 
@@ -121,6 +125,7 @@ nightly: $(VENV_DONE) ## Run everything, also what takes long
 	@$(MAKE) --no-print-directory lint build test-matrix
 	$(PYTEST) -m nightly $(ARGS) || [ $$? -eq 5 ]
 	@$(MAKE) --no-print-directory demo bench soak
+	@$(MAKE) --no-print-directory chaos fuzz MINUTES=10
 
 clean: ## Remove everything that make has made
 	rm -rf $(VENV) .servers build dist bench/environments .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -293,6 +293,13 @@ def what_recurs(shop: Shop, results: Results) -> None:
     assert shop.value("select meta ->> 'schedule' from eram_jobs where id = %s", run[0][0])
 
 
+def copies_replicas_upgrades(shop: Shop, results: Results) -> None:
+    names = ("eram_job_specs_job_id_seq", "eram_workers_id_seq", "eram_schedule_runs_id_seq")
+    for name, rows in zip(names, results, strict=True):
+        assert shop.value(f"select last_value from {name}") == rows[0].setval
+    assert shop.value("select count(*) from eram_check()") == 0
+
+
 def who_may_do_what(shop: Shop, _: Results) -> None:
     may = "select has_function_privilege(%s, 'eram_' || %s, 'execute')"
     for role, function, expected in (
@@ -317,6 +324,7 @@ CHECKS: dict[str, Callable[[Shop, Results], None]] = {
     "What is kept": what_is_kept,
     "Workers": workers,
     "What recurs": what_recurs,
+    "Copies, replicas, upgrades": copies_replicas_upgrades,
     "Who may do what": who_may_do_what,
 }
 
