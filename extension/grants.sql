@@ -2,17 +2,56 @@
 
 do $$
 declare
-    v_function regprocedure;
+    v_object record;
 begin
-    for v_function in
-        select functions.oid::regprocedure
+    for v_object in
+        select
+            'routine' as kind,
+            functions.oid::regprocedure::text as name,
+            'public' as grantee
         from pg_catalog.pg_proc as functions
         where
             functions.pronamespace = quote_ident(current_schema())::regnamespace
             and functions.proname ~ '^_?eram_'
+        -- And whoever has something by the default privileges of the installer.
+        union all
+        select
+            given.kind,
+            given.name,
+            coalesce(quote_ident(roles.rolname), 'public')
+        from (
+            select
+                'routine' as kind,
+                functions.oid::regprocedure::text as name,
+                functions.proowner as owner,
+                rights.grantee
+            from pg_catalog.pg_proc as functions
+            cross join lateral aclexplode(functions.proacl) as rights
+            where
+                functions.pronamespace = quote_ident(current_schema())::regnamespace
+                and functions.proname ~ '^_?eram_'
+            union all
+            select
+                case relations.relkind when 'S' then 'sequence' else 'table' end,
+                relations.oid::regclass::text,
+                relations.relowner,
+                rights.grantee
+            from pg_catalog.pg_class as relations
+            cross join lateral aclexplode(relations.relacl) as rights
+            where
+                relations.relnamespace = quote_ident(current_schema())::regnamespace
+                and relations.relname ~ '^eram_'
+        ) as given
+        left join pg_catalog.pg_roles as roles on roles.oid = given.grantee
+        where given.grantee not in (given.owner, 0)
+        group by
+            given.kind,
+            given.name,
+            roles.rolname
     loop
-        -- Dynamic, so that no function is ever forgotten.
-        execute format('revoke execute on routine %s from public', v_function);
+        -- Dynamic, so that no object is ever forgotten.
+        execute format(
+            'revoke all on %s %s from %s', v_object.kind, v_object.name, v_object.grantee);
     end loop;
 end;
 $$;
@@ -54,7 +93,9 @@ begin
         perform pg_catalog.pg_extension_config_dump('eram_declared_schedules', '');
     end if;
 
-    -- What they create there can be taken for the server's own, and run with eram's rights.
+    -- What they create there can be taken for the server's own, and run with eram's rights. Whom
+    -- the schema belongs to is among them, and that is the database's owner where
+    -- pg_database_owner has it.
     select
         string_agg(
             case
@@ -69,14 +110,21 @@ begin
             end,
             ', ' order by creators.grantee)
     into v_creators, v_grantees
-    from pg_catalog.pg_namespace as schemas
-    cross join lateral aclexplode(schemas.nspacl) as creators
+    from (
+        select
+            case
+                when rights.grantee = 'pg_database_owner'::regrole then databases.datdba
+                else rights.grantee
+            end as grantee
+        from pg_catalog.pg_namespace as schemas
+        join pg_catalog.pg_database as databases on databases.datname = current_database()
+        cross join lateral aclexplode(
+            coalesce(schemas.nspacl, acldefault('n', schemas.nspowner))) as rights
+        where schemas.nspname = current_schema() and rights.privilege_type = 'CREATE'
+        group by 1
+    ) as creators
     left join pg_catalog.pg_roles as roles on roles.oid = creators.grantee
-    where
-        schemas.nspname = current_schema()
-        and creators.privilege_type = 'CREATE'
-        and creators.grantee <> schemas.nspowner
-        and not coalesce(roles.rolsuper or roles.rolname = current_user, false);
+    where not coalesce(roles.rolsuper or roles.rolname = current_user, false);
 
     if v_creators is not null then
         raise warning using
@@ -85,7 +133,7 @@ begin
                 '%s may create objects in schema "%s", which eram is installed in',
                 v_creators, current_schema()),
             hint = format(
-                'REVOKE CREATE ON SCHEMA %I FROM %s, or install eram into its own schema.',
+                'REVOKE CREATE ON SCHEMA %I FROM %s, or install eram into a schema of its own.',
                 current_schema(), v_grantees);
     end if;
 end;

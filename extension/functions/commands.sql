@@ -78,7 +78,7 @@ create or replace function _eram_end_lost_commands()
 as $$
 declare
     v_minute_ago timestamptz := clock_timestamp() - interval '1 minute';
-    v_held       bigint[]    := _eram_held_keys('eram_schedule_runs');
+    v_held       bigint[]    := _eram_held_keys('eram_schedule_runs'::regclass);
     v_run        eram_schedule_runs;
 begin
     for v_run in

@@ -39,7 +39,9 @@ as $$
 declare
     c_header constant integer := 11;
     c_lanes  constant integer := 20;
-    c_hour   constant bigint  := 3600000000;
+    -- As much as _eram_move_cursor() writes.
+    c_sweep  constant bigint  := 30000000;
+    c_full   constant bigint  := 6000000;
     v_text   text             := current_setting(setting, true);
     v_cursor bigint[];
 begin
@@ -53,11 +55,12 @@ begin
         or 1 > any (v_cursor[9:11])
         or c_lanes < any (v_cursor[9:11])
         or cardinality(v_cursor) <> c_header + 2 * (v_cursor[9] + v_cursor[10] + v_cursor[11])
+        or v_cursor[1] < -1
         or v_cursor[8] > now_us
         or v_cursor[2] > now_us
-        -- No scan took longer than the time since it began, or than an hour.
-        or v_cursor[4] not between 0 and least(now_us - v_cursor[3], c_hour)
-        or v_cursor[6] not between 0 and least(now_us - v_cursor[5], c_hour)
+        -- No scan took longer than the time since it began.
+        or v_cursor[4] not between 0 and least(now_us - v_cursor[3], c_sweep)
+        or v_cursor[6] not between 0 and least(now_us - v_cursor[5], c_full)
     then
         return null;
     end if;
@@ -172,6 +175,9 @@ declare
     c_second  constant bigint  := 1000000;
     c_dear    constant bigint  := 10000;
     c_least   constant bigint  := 1000;
+    -- Whatever they cost, both are made every ten minutes.
+    c_sweep   constant bigint  := 30000000;
+    c_full    constant bigint  := 6000000;
     v_now_us  bigint           := extract(epoch from begun_at) * c_second;
     v_upto_us bigint           := extract(epoch from upto) * c_second;
     v_old     bigint[]         := coalesce(cursor, '{0,0,0,0,0,0,0,0,1,1,1,0,0,0,0,0,0}');
@@ -213,6 +219,21 @@ begin
         v_head[1] := pg_current_xact_id()::text::bigint;
     end if;
 
+    -- Here ends what a foreign hand can do: a mark or a safe cursor that is still to come.
+    if mode = 'full'
+        and (
+            v_old[1] > pg_snapshot_xmax(snapshot)::text::bigint
+            or exists (
+                select
+                from unnest(v_safe) with ordinality as numbers (number, place)
+                where numbers.place % 2 = 1 and numbers.number > v_now_us
+            )
+        )
+    then
+        v_head[1] := 0;
+        v_safe := '{0,0}';
+    end if;
+
     if mode <> 'first' then
         v_xmin := pg_snapshot_xmin(snapshot)::text::bigint;
         if v_head[1] > 0 and v_xmin > v_head[1] then
@@ -223,12 +244,15 @@ begin
             v_noted := v_first;
             v_head[1:2] := array[-1, v_now_us];
         end if;
-        -- One that a slow moment made dear must not put off the next for long.
+        -- One that a slow moment made dear must not put off the next for long; nor is one that was
+        -- cheap, for it soon found what it was to claim, a sign that the next will be.
         v_cost := extract(epoch from clock_timestamp() - begun_at) * c_second;
-        v_head[3:4] := array[v_now_us, least(v_cost, 10 * v_head[4] + c_least)];
+        v_head[3:4] := array[
+            v_now_us,
+            least(greatest(v_cost, v_head[4] * 19 / 20), 10 * v_head[4] + c_least, c_sweep)];
         v_head[7] := v_xmin;
         if mode = 'full' then
-            v_head[5:6] := array[v_now_us, v_cost];
+            v_head[5:6] := array[v_now_us, least(v_cost, c_full)];
         end if;
     end if;
 

@@ -28,6 +28,7 @@ declare
     c_full_gap   constant bigint   := 60 * c_second;
     c_header     constant integer  := 11;
     c_few        constant integer  := 10;
+    c_cheap      constant interval := '1 millisecond';
     v_queue      text              := queue;
     v_demand     integer           := demand;
     v_worker     bigint            := worker;
@@ -129,10 +130,11 @@ begin
         limit v_demand
     ) as best;
 
-    -- A sweep that finds a few jobs soon after the last one does not move the cursor: to walk over
-    -- them once more costs less. But a note that waits for its mark gets it, and of a scan that was
-    -- no sweep eram_start_waiting() must know.
+    -- A cheap sweep that finds a few jobs soon after the last one does not move the cursor: to walk
+    -- over them once more costs less. But a note that waits for its mark gets it, and of a scan
+    -- that was no sweep eram_start_waiting() must know.
     if v_mode <> 'sweep'
+        or clock_timestamp() - v_start > c_cheap
         or v_count not between 1 and c_few
         or v_start_us - v_cursor[3] > c_brief_us
         or v_cursor[1] = -1

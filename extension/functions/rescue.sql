@@ -176,7 +176,7 @@ begin
         perform _eram_check_delay('rescue_after', v_rescue_after);
     end if;
 
-    v_held := _eram_held_keys('eram_workers');
+    v_held := _eram_held_keys('eram_workers'::regclass);
     v_ended_count := _eram_end_dead_workers(v_held);
     if v_ended_count = 0 and v_rescue_after is null and not _eram_sweep_is_due() then
         return 0;

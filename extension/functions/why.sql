@@ -89,7 +89,7 @@ begin
             v_worker.end_reason,
             _eram_when(v_worker.ended_at))
         when v_worker.is_direct
-            and _eram_worker_key(v_worker.id) <> all (_eram_held_keys('eram_workers'))
+            and _eram_worker_key(v_worker.id) <> all (_eram_held_keys('eram_workers'::regclass))
         then format(
             ' That worker is missing since %s: it is declared dead if it does not come back.',
             _eram_when(coalesce(v_worker.missing_since, v_now)))
@@ -196,11 +196,11 @@ begin
         when (v_job.running).job_id is not null
         then _eram_why_executing(
             v_job.running, v_job.timeout,
-            _eram_holder_words(v_job.running_xmax, 'eram_running_jobs'))
+            _eram_holder_words(v_job.running_xmax, 'eram_running_jobs'::regclass))
         when (v_job.queued).job_id is not null
         then _eram_why_waiting(
             v_job.queued, v_job.max_attempts,
-            _eram_holder_words(v_job.queued_xmax, 'eram_queued_jobs'))
+            _eram_holder_words(v_job.queued_xmax, 'eram_queued_jobs'::regclass))
         else 'It is in no place, which eram_check() reports.'
     end;
 end;

@@ -82,7 +82,7 @@ create or replace function _eram_living_workers(
     set search_path from current
 as $$
     with held as materialized (
-        select _eram_held_keys('eram_workers') as keys
+        select _eram_held_keys('eram_workers'::regclass) as keys
     )
     select
         count(*),

@@ -1,6 +1,7 @@
--- Nothing of others may lie where it would be taken for the server's own. From here on functions
--- and operators are looked for in this schema too, and what fits better goes before what is in
--- pg_catalog: it would run with the rights of whoever installs eram, and later with its owner's.
+-- Nothing of others may lie where it would be taken for the server's own, or for eram's. From here
+-- on functions and operators are looked for in this schema too, and what fits better goes before
+-- what is in pg_catalog: it would run with the rights of whoever installs eram, and later with its
+-- owner's.
 
 do $$
 declare
@@ -18,14 +19,30 @@ begin
             functions.pronamespace as schema,
             functions.proowner as owner
         from pg_catalog.pg_proc as functions
-        where exists (
-            select
-            from pg_catalog.pg_proc as own
-            where
-                own.proname operator(pg_catalog.=) functions.proname
-                and own.pronamespace
-                    operator(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace
-        )
+        where
+            functions.proname operator(pg_catalog.~) '^_?eram_'
+            or exists (
+                select
+                from pg_catalog.pg_proc as own
+                where
+                    own.proname operator(pg_catalog.=) functions.proname
+                    and own.pronamespace
+                        operator(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace
+            )
+        union all
+        select
+            pg_catalog.format('type %s', types.oid::pg_catalog.regtype),
+            types.typnamespace,
+            types.typowner
+        from pg_catalog.pg_type as types
+        where types.typname operator(pg_catalog.~) '^_?eram_'
+        union all
+        select
+            pg_catalog.format('relation %s', relations.oid::pg_catalog.regclass),
+            relations.relnamespace,
+            relations.relowner
+        from pg_catalog.pg_class as relations
+        where relations.relname operator(pg_catalog.~) '^_?eram_'
         union all
         select
             pg_catalog.format('operator %s', operators.oid::pg_catalog.regoperator),
@@ -45,7 +62,7 @@ begin
         raise exception using
             errcode = 'insufficient_privilege',
             message = pg_catalog.format(
-                '%s of role "%s" would be called in place of the server''s own',
+                '%s of role "%s" would be taken for the server''s own, or for eram''s',
                 v_trap.what, v_trap.owner),
             hint = 'Drop it, or install eram into a schema of its own.';
     end if;

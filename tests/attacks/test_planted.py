@@ -23,6 +23,19 @@ PLANTS = {
         " perform nextval('public.hits'); return $1::text; end $$;"
         " create operator public.|| (function = public.cat, leftarg = text, rightarg = name)"
     ),
+    # And what fits better than eram's own, or has its name.
+    "an overload of an internal function": (
+        "create function public._eram_held_keys(held text) returns bigint[] language plpgsql as $$"
+        " begin perform nextval('public.hits'); return '{}'; end $$"
+    ),
+    "a view in the place of a sequence": (
+        "create function public.hit() returns bigint language sql as"
+        " $$ select nextval('public.hits') $$;"
+        " create view public.eram_job_specs_job_id_seq as"
+        " select public.hit() as last_value, true as is_called"
+    ),
+    "a sequence": "create sequence public.eram_job_specs_job_id_seq",
+    "a type": "create domain public.eram_claimed_job as text",
 }
 WAYS: dict[str, Callable[[psycopg.Connection], object]] = {
     "extension": lambda conn: conn.execute("create extension eram"),
@@ -46,7 +59,7 @@ def test_nothing_is_installed_over_a_trap(bare_dsn, plant, way):
             assert "schema of its own" in (caught.value.diag.message_hint or "")
         # A sequence remembers what a rollback undoes.
         assert not value(place.admin, "select is_called from public.hits")
-        tables = "select count(*) from pg_class where relname ~ '^eram_'"
+        tables = "select count(*) from pg_class where relname ~ '^eram_' and relkind = 'r'"
         assert value(place.admin, tables) == 0
         # A schema of its own, as the hint says, is out of reach.
         place.owner.execute("create schema jobs; set search_path = jobs")
@@ -67,5 +80,46 @@ def test_what_is_trusted_may_be_there(bare_dsn):
         place.owner.execute(sql.SQL(make).format(sql.Identifier("upper")))
         place.owner.execute("create extension eram")
         assert value(place.owner, "select count(*) from eram_check()") == 0
+    finally:
+        place.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_default_privileges_of_the_installer_give_nobody_anything(bare_dsn, way):
+    place = Place(bare_dsn, "public")
+    try:
+        role = sql.Identifier(place.make_role())
+        for privileges in ("execute on functions", "all on tables", "all on sequences"):
+            grant = f"alter default privileges grant {privileges} to {{}}"
+            place.admin.execute(sql.SQL(grant).format(role))
+        WAYS[way](place.admin)
+        for catalog, acl, owner, name in (
+            ("pg_proc", "proacl", "proowner", "proname"),
+            ("pg_class", "relacl", "relowner", "relname"),
+        ):
+            others = f"""
+                select count(*)
+                from {catalog} as objects
+                cross join aclexplode(objects.{acl}) as rights
+                where objects.{name} ~ '^_?eram_' and rights.grantee <> objects.{owner}
+            """
+            assert value(place.admin, others) == 0
+    finally:
+        place.admin.execute(sql.SQL("drop owned by {}").format(role))
+        place.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_schema_that_belongs_to_another_is_warned_of(bare_dsn, way):
+    place = Place(bare_dsn, "public")
+    try:
+        role = place.make_role()
+        make = sql.SQL("create schema theirs authorization {}").format(sql.Identifier(role))
+        place.admin.execute(make)
+        said: list[str] = []
+        place.admin.add_notice_handler(lambda notice: said.append(str(notice.message_primary)))
+        place.admin.execute("set search_path = theirs")
+        WAYS[way](place.admin)
+        assert [each for each in said if "may create objects" in each and role in each]
     finally:
         place.close()

@@ -128,3 +128,28 @@ def test_a_late_commit_after_a_slow_first_fetch_is_claimed_soon(conn, connect, w
     assert len(cursor) > HEADER
     assert cursor[COST] <= LEAST
     assert [job.id for job in fetch_late(session, worker)] == [job_id]
+
+
+def test_a_dear_sweep_is_noted_however_few_jobs_it_claims(conn, connect, worker):
+    """Or the next claim would be as dear again, and so on."""
+    advance(conn, worker)
+    lock_tickets(connect(), 20_000)
+    cursor = read_cursor(conn)
+    cursor[MARK], cursor[COST] = 0, 0
+    cursor[SWEPT_AT] = now_us(conn)
+    write_cursor(conn, cursor)
+    job_id = enqueue(conn)
+    assert [job.id for job in fetch(conn, worker)] == [job_id]
+    assert read_cursor(conn)[COST] > 0
+
+
+def test_one_cheap_sweep_does_not_make_the_next_dear_one_unknown(conn, worker):
+    """Where jobs of several priorities come in turns, every other sweep is cheap."""
+    advance(conn, worker)
+    cursor = read_cursor(conn)
+    cursor[SWEPT_AT] = now_us(conn) - 1_000_000
+    cursor[COST] = 40_000
+    write_cursor(conn, cursor)
+    enqueue(conn)
+    assert len(fetch(conn, worker)) == 1
+    assert read_cursor(conn)[COST] >= 38_000

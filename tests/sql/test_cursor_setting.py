@@ -177,3 +177,48 @@ def test_another_client_of_a_pooled_session_can_use_its_cursor(conn, connect):
     ids = enqueue_many(conn, 10)
     claimed = [fetch(session, [first, second][n % 2], 1)[0].id for n in range(10)]
     assert claimed == ids
+
+
+FAR = 10**18 - 1
+
+
+def forged(now: int, *, mark: int, swept_at: int, cost: int, full_at: int, full_cost: int) -> str:
+    """Write a cursor in the right form that has read all that will ever come."""
+    head = (mark, now - 10, swept_at, cost, full_at, full_cost, 0, now - 10, 1, 1, 1)
+    return as_text(*head, *[FAR] * 6)
+
+
+HOUR = 3_600_000_000
+FORGED = {
+    "dear scans": lambda now: forged(
+        now, mark=0, swept_at=now - HOUR, cost=HOUR, full_at=now - HOUR, full_cost=HOUR
+    ),
+    "a mark that there is not": lambda now: forged(
+        now, mark=-5, swept_at=now - 10, cost=0, full_at=now - 61_000_000, full_cost=0
+    ),
+    "a mark that is still to come": lambda now: forged(
+        now, mark=FAR, swept_at=now - 10, cost=0, full_at=now - 61_000_000, full_cost=0
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_a_forged_cursor_is_repaired_by_the_next_full_scan(conn, worker, kind):
+    """The first job may be found by that alone; those after it by any sweep."""
+    advance(conn, worker)
+    now = read_cursor(conn)[MOVED]
+    write_cursor(conn, FORGED[kind](now))
+    for _ in range(3):
+        job_id = enqueue(conn)
+        assert [job.id for job in fetch_late(conn, worker, seconds=2)] == [job_id]
+
+
+def test_no_forged_cost_puts_a_scan_off_for_more_than_ten_minutes(conn, worker):
+    advance(conn, worker)
+    now = read_cursor(conn)[MOVED]
+    costs = {"cost": 30_000_000, "full_cost": 6_000_000}
+    write_cursor(
+        conn, forged(now, mark=0, swept_at=now - 601_000_000, full_at=now - 601_000_000, **costs)
+    )
+    job_id = enqueue(conn)
+    assert [job.id for job in fetch(conn, worker)] == [job_id]
