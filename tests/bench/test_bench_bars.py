@@ -145,11 +145,30 @@ def test_plots_are_shown_in_the_order_of_what_they_show(tmp_path):
 
 def test_statements_are_told_from_what_else_is_in_the_log():
     log = b"""\
-2026-11-22 09:50:00.000 UTC [10] LOG:  statement: select 1
-2026-11-22 09:50:00.000 UTC [10] LOG:  execute <unnamed>: select 2
+2026-11-22 09:50:00.000 UTC [10] 0 LOG:  duration: 0.123 ms  statement: select 1
+2026-11-22 09:50:00.000 UTC [10] 0 LOG:  duration: 0.123 ms  parse <unnamed>: select 2
+2026-11-22 09:50:00.000 UTC [10] 0 LOG:  duration: 0.123 ms  bind <unnamed>: select 2
+2026-11-22 09:50:00.000 UTC [10] 745 LOG:  duration: 0.123 ms  execute <unnamed>: select 2
 \tfrom a_table_over_two_lines
-2026-11-22 09:50:00.000 UTC [10] DETAIL:  Parameters: $1 = 'LOG:  statement: x'
-2026-11-22 09:50:00.000 UTC [11] LOG:  execute _pg3_0: select 3
-2026-11-22 09:50:00.000 UTC [12] LOG:  checkpoint starting: immediate force wait
+2026-11-22 09:50:00.000 UTC [10] 745 DETAIL:  Parameters: $1 = 'LOG:  statement: x'
+2026-11-22 09:50:00.000 UTC [11] 0 LOG:  duration: 12.000 ms  execute _pg3_0: select 3
+2026-11-22 09:50:00.000 UTC [12] 0 LOG:  checkpoint starting: immediate force wait
 """
-    assert idling.STATEMENT.findall(log) == [b"select 1", b"select 2", b"select 3"]
+    assert idling.STATEMENT.findall(log) == [
+        (b"0", b"select 1"),
+        (b"745", b"select 2"),
+        (b"0", b"select 3"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_looking"),
+    [
+        (b"select * from eram_fetch($1, $2, $3)", True),
+        (b"select * from eram_start_waiting($1, $2)", True),
+        (b"select is_alive from eram_heartbeat($1)", False),
+        (b"select next_tick_at from eram_tick($1)", False),
+    ],
+)
+def test_looks_for_jobs_are_told_from_what_else_a_worker_says(statement, is_looking):
+    assert bool(idling.LOOKING.search(statement)) is is_looking

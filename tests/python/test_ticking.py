@@ -12,6 +12,7 @@ RUNS = "select count(*) from eram_jobs where meta ->> 'schedule' = %s and state 
 TICKED = "select count(*) = 3 from eram_schedules where name like 'eram:%%'"
 # What somebody must be granted who only runs jobs.
 WORKER_FUNCTIONS = (
+    "eram_version",
     "eram_start_worker",
     "eram_heartbeat",
     "eram_stop_worker",
