@@ -39,12 +39,12 @@ class Engine:
         handler: runs every job whose handler is no path `module:function`, or lies in no allowed
             module: a function of the job, in whose `handler` the name is that it was enqueued by.
         middleware: what is entered around every handler; see `Worker`.
-        options: any key of the configuration; these win. `dsn`, `queues`, `allow`, `poll_interval`
-            (seconds), `grace_period` (seconds), `maintenance` and `name` are those of `Worker`;
-            `driver` is that of the transactions in which jobs run; `prune` has `interval`
-            (milliseconds), `limit` (jobs) and `max_age` (seconds); `lifeline` has `interval` and
-            `rescue_after` (milliseconds); `reindexer` has `schedule`, `indexes`, `timeout`
-            (seconds) and `timezone`; `cron` is a list of `[schedule, handler, args]`;
+        options: any key of the configuration; these win. `dsn`, `queues`, `allow`, `listen_dsn`,
+            `poll_interval` (seconds), `grace_period` (seconds), `maintenance` and `name` are those
+            of `Worker`; `driver` is that of the transactions in which jobs run; `prune` has
+            `interval` (milliseconds), `limit` (jobs) and `max_age` (seconds); `lifeline` has
+            `interval` and `rescue_after` (milliseconds); `reindexer` has `schedule`, `indexes`,
+            `timeout` (seconds) and `timezone`; `cron` is a list of `[schedule, handler, args]`;
             `application` is whose schedules these are. `log_level`, `log_format` and `processes`
             are those of the program.
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +22,7 @@ PORT = 6432  # part of the socket's name
 class PgBouncer:
     """Lies before one database; ERAM_REQUIRE_PGBOUNCER=1 forbids to skip where there is none."""
 
-    def __init__(self, dsn: str, folder: Path) -> None:
+    def __init__(self, dsn: str, folder: Path, **settings: object) -> None:
         # Debian has it where only root looks.
         program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
         if program is None:
@@ -41,6 +44,7 @@ class PgBouncer:
             listen_port = {PORT}
             unix_socket_dir = {folder}
             """
+            + "".join(f"{name} = {value}\n" for name, value in settings.items())
         )
         self.dsn = f"host={folder} port={PORT} user=anyone dbname=pooled"
         self._process: subprocess.Popen[bytes] | None = None
@@ -62,3 +66,16 @@ class PgBouncer:
             self._process.wait(PATIENCE)
             self._process = None
             (self._folder / f".s.PGSQL.{PORT}").unlink(missing_ok=True)
+
+
+@contextmanager
+def pgbouncer_before(dsn: str, **settings: object) -> Iterator[PgBouncer]:
+    """Have one that runs."""
+    # Short, because a socket lies there.
+    with tempfile.TemporaryDirectory(prefix="eram-") as folder:
+        pooler = PgBouncer(dsn, Path(folder), **settings)
+        pooler.start()
+        try:
+            yield pooler
+        finally:
+            pooler.stop()

@@ -31,6 +31,7 @@ class EngineOptions(TypedDict, total=False):
     dsn: str
     queues: Mapping[str, int | Mapping[str, int]]
     allow: Sequence[str]
+    listen_dsn: str
     driver: Mapping[str, Any]
     prune: Mapping[str, Any]
     lifeline: Mapping[str, float]

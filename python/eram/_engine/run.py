@@ -57,6 +57,7 @@ class EngineRun:
             dsn,
             queues=queues,
             allow=config.allow,
+            listen_dsn=config.listen_dsn,
             poll_interval=config.poll_interval,
             grace_period=config.grace_period,
             maintenance=config.maintenance,

@@ -74,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
         help="run handlers of this module and of those below it; required, can be repeated",
     )
     add(
+        "--listen-dsn",
+        metavar="DSN",
+        help="a direct way to the same database, where --dsn leads through a pooler: for one"
+        " connection that hears of jobs",
+    )
+    add(
         "--poll-interval",
         type=float,
         metavar="SECONDS",

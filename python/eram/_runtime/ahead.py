@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from eram._runtime.rate import Rate
+from eram._runtime.waking import NEVER
 
 # What the executors finish in so long is fetched ahead, up to a bound.
 AHEAD_SECONDS = 0.05
@@ -33,13 +34,21 @@ class Ahead:
         """Note that there are not more."""
         self._surplus_since = None
 
-    def surplus_left(self, give_back: Callable[[], None]) -> float:
-        """Note that there are more; give them back in the end, and say after how many seconds."""
+    def pause(self, surplus: int, buffered: int, give_back: Callable[[int], None]) -> float:
+        """Note how many more there are, give them back in the end; say when to do so again."""
+        if surplus <= 0:
+            self.no_surplus()
+        if not buffered:
+            return NEVER
+        # What is ahead of fast jobs becomes a surplus when no more of them are finished.
+        return self._surplus_left(surplus, give_back) if surplus > 0 else AHEAD_SECONDS
+
+    def _surplus_left(self, surplus: int, give_back: Callable[[int], None]) -> float:
         now = time.monotonic()
         self._surplus_since = self._surplus_since or now
         left = self._surplus_since + SURPLUS_SECONDS - now
         if left > 0:
             return left
         self._surplus_since = None
-        give_back()
+        give_back(surplus)
         return 0

@@ -39,6 +39,7 @@ class WorkerConfig:
     dsn: str = ""
     queues: Mapping[str, int] = field(default_factory=lambda: DEFAULT_QUEUES)
     allow: Sequence[str] = ()
+    listen_dsn: str = ""
     poll_interval: float = DEFAULT_POLL_INTERVAL
     grace_period: float = DEFAULT_GRACE_PERIOD
     maintenance: bool = True
@@ -51,6 +52,7 @@ class WorkerConfig:
         # A file or a caller may have put anything here, whatever the annotations say.
         options: dict[str, Any] = {name: getattr(self, name) for name in OPTIONS}
         check_dsn(options["dsn"])
+        check_dsn(options["listen_dsn"], "listen_dsn")
         _check_queues(options["queues"])
         _check_allow(options["allow"])
         check_seconds("poll_interval", options["poll_interval"], POLL_INTERVAL_RANGE)
@@ -81,14 +83,14 @@ class WorkerConfig:
 OPTIONS = tuple(each.name for each in dataclasses.fields(WorkerConfig))
 
 
-def check_dsn(dsn: Any) -> None:
+def check_dsn(dsn: Any, name: str = "dsn") -> None:
     """Refuse what libpq cannot read."""
-    check(isinstance(dsn, str), "dsn must be a string", dsn)
+    check(isinstance(dsn, str), f"{name} must be a string", dsn)
     try:
         conninfo_to_dict(dsn)
     # UnicodeError: it is not in UTF-8.
     except (psycopg.ProgrammingError, UnicodeError) as error:
-        raise ConfigError(f"dsn cannot be read: {str(error).strip()}") from error
+        raise ConfigError(f"{name} cannot be read: {str(error).strip()}") from error
 
 
 def _check_queues(queues: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections import deque
@@ -20,16 +21,18 @@ from eram._jobs.finding import Handlers
 from eram._jobs.job import Job
 from eram._jobs.middleware import Middleware
 from eram._jobs.outcome import Outcome, Released
-from eram._runtime.ahead import AHEAD_SECONDS, Ahead
+from eram._runtime.ahead import Ahead
 from eram._runtime.deadlines import Deadlines
 from eram._runtime.event_loop import EventLoop
 from eram._runtime.execution import Executor
+from eram._runtime.listening import Line
 from eram._runtime.look_back import LookBack
 from eram._runtime.notifier import Notifier
 from eram._runtime.pool import ExecutorPool
 from eram._runtime.registration import Registration
 from eram._runtime.reporter import IN_THE_WAY, Reporter
-from eram._runtime.waiting import NEVER, Waiting
+from eram._runtime.waiting import Waiting
+from eram._runtime.waking import NEVER
 from eram._transactions.driver import Drivers
 from eram._transactions.driver_runner import CLOSE_SECONDS, open_runner
 
@@ -62,12 +65,16 @@ class QueueRunner:
         on_ended: Callable[[], None],
         main_loop: MainLoop | None = None,
         drivers: Drivers | None = None,
+        line: Line | None = None,
     ) -> None:
         self._queue = queue
         self._limit = limit
         self._dsn = dsn
         self._registration = registration
         self._poll_interval = poll_interval
+        self._make_waiting = functools.partial(
+            Waiting, queue=queue, poll_interval=poll_interval, line=line
+        )
         self._outage = outage
         name = f"queue {queue}"
         self._part = outage.part(name)
@@ -82,6 +89,9 @@ class QueueRunner:
         self._ahead = Ahead()
         self._look_back = LookBack()
         self._sleeper = Sleeper()
+        self._line = line
+        if line is not None:
+            line.begin(self._sleeper.ring)
         self._stopping = threading.Event()
         self.has_ended = False
         self._pool = ExecutorPool(
@@ -173,9 +183,7 @@ class QueueRunner:
 
     def _serve(self, session: Session) -> None:
         conn = session.conn
-        waiting = Waiting(
-            conn, self._queue, poll_interval=self._poll_interval, can_listen=session.is_direct
-        )
+        waiting = self._make_waiting(conn, can_listen=session.is_direct)
         # Notifications that come in with an answer would pile up in the connection otherwise.
         conn.add_notify_handler(lambda _: waiting.notified())
         cursor = job_cursor(conn)
@@ -185,6 +193,7 @@ class QueueRunner:
             count = self._collect()
             if self._deadlines.expire(self._reporter.add) or count:
                 waiting.freed()
+            waiting.hear()
             self._mark_cancelled()
             if is_stopping:
                 self._give_back(self._pool.buffered)
@@ -194,7 +203,7 @@ class QueueRunner:
                 # Apart from these, we should hold nothing.
                 ours = self._in_hand | self._reporter.jobs
                 self._look_back.look(conn, self._worker_id, self._queue, ours)
-            seconds = None
+            seconds = NEVER
             try:
                 if is_stopping:
                     waiting.stop()
@@ -210,10 +219,9 @@ class QueueRunner:
                 waiting.notified()
 
     def _sleep(
-        self, conn: psycopg.Connection[Any], seconds: float | None, has_news: Callable[[], bool]
+        self, conn: psycopg.Connection[Any], seconds: float, has_news: Callable[[], bool]
     ) -> bool:
-        left = (self._deadlines.seconds_left(), self._reporter.seconds_left())
-        seconds = min(NEVER if seconds is None else seconds, *left)
+        seconds = min(seconds, self._deadlines.seconds_left(), self._reporter.seconds_left())
         return self._sleeper.sleep(conn, None if seconds == NEVER else seconds, has_news)
 
     def _has_work(self) -> bool:
@@ -221,7 +229,8 @@ class QueueRunner:
 
     def _has_news(self) -> bool:
         is_renewed = self._registration.worker_id != self._worker_id
-        return self._has_work() or self._stopping.is_set() or is_renewed
+        has_heard = self._line is not None and self._line.has_news
+        return self._has_work() or self._stopping.is_set() or is_renewed or has_heard
 
     def _collect(self) -> int:
         count = 0
@@ -237,8 +246,8 @@ class QueueRunner:
             self._ahead.finished(count)
         return count
 
-    def _fetch_or_wait(self, cursor: psycopg.Cursor[Any], waiting: Waiting) -> float | None:
-        """Fetch if there is room and it is time to; say how long to sleep then, None for ever."""
+    def _fetch_or_wait(self, cursor: psycopg.Cursor[Any], waiting: Waiting) -> float:
+        """Fetch if there is room and it is time to; say how long to sleep then."""
         if self._registration.worker_id != self._worker_id:
             self._drop_unstarted()
             self._worker_id = self._registration.worker_id
@@ -247,27 +256,18 @@ class QueueRunner:
         buffered = self._pool.buffered
         # Many small fetches would cost more than they bring: wait until half of it is used up.
         if surplus < 0 and buffered <= ahead // 2:
-            self._ahead.no_surplus()
-            seconds = waiting.seconds_left()
-            return seconds if seconds > 0 else self._fetch(cursor, waiting, -surplus)
-        pauses = [waiting.busy()]
-        if buffered:
-            # What is ahead of fast jobs becomes a surplus when no more of them are finished.
-            pauses.append(
-                self._ahead.surplus_left(lambda: self._give_back(surplus))
-                if surplus > 0
-                else AHEAD_SECONDS
-            )
-        if surplus <= 0:
-            self._ahead.no_surplus()
-        return min((pause for pause in pauses if pause is not None), default=None)
+            if (seconds := waiting.seconds_left()) == 0:
+                self._ahead.no_surplus()
+                return self._fetch(cursor, waiting, -surplus)
+        else:
+            seconds = waiting.busy()
+        return min(seconds, self._ahead.pause(surplus, buffered, self._give_back))
 
-    def _fetch(self, cursor: psycopg.Cursor[Any], waiting: Waiting, demand: int) -> float | None:
+    def _fetch(self, cursor: psycopg.Cursor[Any], waiting: Waiting, demand: int) -> float:
         waiting.before_fetch()
         try:
-            rows = cursor.execute(
-                statements.FETCH, (self._queue, demand, self._worker_id)
-            ).fetchall()
+            wanted = (self._queue, demand, self._worker_id)
+            rows = cursor.execute(statements.FETCH, wanted).fetchall()
         except _NO_WORKER as error:
             logger.debug("queue %s must register anew: %s", self._queue, brief(error))
             self._drop_unstarted()

@@ -24,6 +24,7 @@ from eram._runtime.config import (
     check_any_allowed,
 )
 from eram._runtime.declarations import Declarations
+from eram._runtime.listening import Listening, can_listen
 from eram._runtime.maintenance import Maintenance
 from eram._runtime.notifier import Notifier
 from eram._runtime.queue import QueueRunner
@@ -47,6 +48,8 @@ class Worker:
         queues: how many jobs of each queue run at a time.
         allow: the modules, with all modules below them, whose handlers may be run. They are
             imported at the start, and what their handlers declare is made known to the server.
+        listen_dsn: a direct way to the same database, where `dsn` leads through a pooler: for one
+            connection that hears of jobs, so that queues need not poll to find them at once.
         poll_interval: how many seconds a queue sleeps at most before it looks for jobs.
         grace_period: how many seconds running jobs have to end when a `with` block is left.
         maintenance: whether to tick as well, so that schedules are carried out, jobs rescued and
@@ -70,6 +73,7 @@ class Worker:
         *,
         queues: Mapping[str, int] = DEFAULT_QUEUES,
         allow: Sequence[str] = (),
+        listen_dsn: str = "",
         poll_interval: float = DEFAULT_POLL_INTERVAL,
         grace_period: float = DEFAULT_GRACE_PERIOD,
         maintenance: bool = True,
@@ -88,6 +92,7 @@ class Worker:
             dsn=dsn or (self._drivers.postgresql_url if self._drivers else ""),
             queues=queues,
             allow=allow,
+            listen_dsn=listen_dsn,
             poll_interval=poll_interval,
             grace_period=grace_period,
             maintenance=maintenance,
@@ -110,6 +115,8 @@ class Worker:
             on_renewed=self._look,
         )
         self._runners: list[QueueRunner] = []
+        self._listening: Listening | None = None
+        self._can_listen = False
         self._is_prepared = False
 
     def __repr__(self) -> str:
@@ -161,7 +168,8 @@ class Worker:
         """Do what `start` does before it is a worker: try the driver, and import the handlers.
 
         Raises:
-            ConfigError: the driver has no transactions of the database, or cannot be built.
+            ConfigError: the driver has no transactions of the database, or cannot be built; or
+                listen_dsn leads to another database.
             psycopg.Error: there is no such database, or it refuses.
         """
         if self._is_prepared:
@@ -171,6 +179,8 @@ class Worker:
         if self._drivers is not None:
             probe(self._drivers, self._config.dsn)
         self._handlers.load()
+        listen_dsn, dsn = self._config.listen_dsn, self._config.dsn
+        self._can_listen = bool(listen_dsn) and can_listen(listen_dsn, dsn)
         self._is_prepared = True
 
     def start(self, on_registered: Callable[[], None] | None = None) -> None:
@@ -181,7 +191,8 @@ class Worker:
 
         Raises:
             RuntimeError: it was started before, or there are not enough threads to be had.
-            ConfigError: the database has no eram, or the driver has no transactions of it.
+            ConfigError: the database has no eram, the driver has no transactions of it, or
+                listen_dsn leads to another one.
             psycopg.Error: there is no such database, or it refuses.
         """
         if self._runners:
@@ -189,28 +200,36 @@ class Worker:
         # Before it is a worker, for as long as that takes.
         self.prepare()
         self._maintenance.start(on_registered)
+        config = self._config
+        if self._can_listen:
+            self._listening = Listening(config.listen_dsn, config.dsn, config.queues)
         self._runners = [
             QueueRunner(
                 queue,
                 limit=limit,
-                dsn=self._config.dsn,
+                dsn=config.dsn,
                 handlers=self._handlers,
                 middleware=self._middleware,
                 registration=self._maintenance,
                 notifier=self._notifier,
                 outage=self._outage,
-                poll_interval=self._config.poll_interval,
+                poll_interval=config.poll_interval,
                 on_ended=self._leave_when_all_ended,
                 main_loop=self._main_loop,
                 drivers=self._drivers,
+                line=self._listening.lines[queue] if self._listening else None,
             )
-            for queue, limit in self._config.queues.items()
+            for queue, limit in config.queues.items()
         ]
         try:
+            if self._listening is not None:
+                self._listening.start()
             for runner in self._runners:
                 runner.start()
         # The machine has no more threads, say.
         except BaseException:
+            if self._listening is not None:
+                self._listening.stop()
             for runner in self._runners:
                 runner.stop()
             self._maintenance.leave()
@@ -220,6 +239,8 @@ class Worker:
         """Begin to end; `join` waits for it."""
         if self._runners:
             self._maintenance.stop(self._config.grace_period)
+        if self._listening is not None:
+            self._listening.stop()
         for runner in self._runners:
             runner.stop()
 
