@@ -36,6 +36,27 @@ begin
         where
             functions.pronamespace = quote_ident(current_schema())::regnamespace
             and functions.proname ~ '^_?eram_'
+        union all
+        select
+            acl.grantee,
+            class.relowner
+        from pg_catalog.pg_class as class
+        join pg_catalog.pg_attribute as columns on columns.attrelid = class.oid
+        cross join aclexplode(columns.attacl) as acl
+        where
+            class.relnamespace = quote_ident(current_schema())::regnamespace
+            and class.relname ~ '^eram_'
+        union all
+        -- Everybody may use a type, if nobody has said anything else.
+        select
+            acl.grantee,
+            types.typowner
+        from pg_catalog.pg_type as types
+        cross join aclexplode(types.typacl) as acl
+        where
+            types.typnamespace = quote_ident(current_schema())::regnamespace
+            and types.typname ~ '^eram_'
+            and acl.grantee <> 0
     ) as granted
     left join pg_catalog.pg_roles as roles on roles.oid = granted.grantee
     where granted.grantee <> granted.owner;
@@ -44,7 +65,7 @@ begin
         raise exception using
             errcode = 'dependent_objects_still_exist',
             message = format('other roles have rights to eram: %s', v_others),
-            hint = 'Take them away by eram_revoke() first, and grant them again afterwards.';
+            hint = 'Take them away first, and grant them again afterwards.';
     end if;
 
     for v_object in

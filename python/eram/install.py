@@ -67,8 +67,7 @@ def install(conn: psycopg.Connection, *, schema: str | None = None) -> str:
     """
     with conn.transaction():
         # Wherever it is: two sets of functions in one search_path would be a riddle.
-        found = installation.find(conn)
-        if found is not None:
+        for found in installation.find(conn):
             raise psycopg.errors.DuplicateObject(
                 f"eram is already in this database: in schema {found.schema}, {found.way}"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,15 +14,33 @@ from psycopg.rows import tuple_row
 
 from eram._programs import command_line
 from eram._runtime.config import check_dsn
-from eram._server import installation
+from eram._server import extension, installation, objects
+from eram._server.installation import Installation
 from eram.errors import EramError
 
 _LOCK = "select pg_advisory_xact_lock(7104879, 1)"  # as an upgrade takes it
 _UNFINISHED = """
 select (select count(*) from eram_queued_jobs) + (select count(*) from eram_running_jobs)
 """
+# In the order of their names. What others have put there under such a name is not locked.
+_TABLES = """
+select pg_catalog.string_agg(pg_catalog.quote_ident(tables.relname), ', ' order by tables.relname)
+from pg_class as tables
+join pg_class as specs
+    on specs.oid = 'eram_job_specs'::regclass
+    and specs.relnamespace = tables.relnamespace
+    and specs.relowner = tables.relowner
+where
+    tables.relkind = 'r'
+    and tables.relname ~ '^eram_'
+"""
+# All waits of one attempt together are shorter than deadlock_timeout is by default, so that no
+# worker is chosen to fail while it waits for the other way round.
+_LOCK_WAIT = "40ms"
+_LOCK_PATIENCE = 5.0
+_PAUSE = 0.05
 # What a plain install has made, in an order in which each statement can drop its kind as a whole.
-# What others have put there under such a name is theirs.
+# There is nothing else under such a name.
 _OBJECTS = """
 with objects as (
     select
@@ -53,14 +72,14 @@ with objects as (
             where oid = 'eram_job_specs'::regclass
         )
 )
-select format('drop %s %s', kind, string_agg(name, ', '))
+select pg_catalog.format('drop %s %s', kind, string_agg(name, ', '))
 from objects
 group by place, kind
 order by place
 """
 # eram_grant() notes by a function whom it has granted the schema.
 _GRANTED_USAGE = """
-select format('revoke usage on schema %I from %I', current_schema(), roles.rolname)
+select pg_catalog.format('revoke usage on schema %I from %I', current_schema(), roles.rolname)
 from pg_proc as functions
 cross join aclexplode(functions.proacl) as rights
 join pg_roles as roles
@@ -73,7 +92,7 @@ where
 
 
 class UninstallError(EramError):
-    """Jobs are unfinished, and nobody has said that they may go."""
+    """Jobs are unfinished, workers are busy, or something there is not eram's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,16 +142,22 @@ def uninstall(conn: psycopg.Connection[Any], *, drop_jobs: bool = False) -> Unin
 
     Raises:
         ConfigError: The database has no eram.
-        UninstallError: Jobs wait or run, and they may not go.
+        UninstallError: Jobs wait or run, and they may not go; or others use eram; or something
+            that eram has not made is named like its objects.
+        psycopg.errors.InsufficientPrivilege: eram belongs to another role.
         psycopg.errors.DependentObjectsStillExist: Something else depends on eram.
     """
     with conn.transaction(), psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
         cursor.execute(_LOCK)
         found = installation.demand(conn, visible=False)
+        found.demand_ownership("remove")
         name = sql.Identifier(found.schema)
         cursor.execute(sql.SQL("set local search_path to {}, pg_temp").format(name))
-        # Nothing is enqueued between the count and the end.
-        cursor.execute("lock table eram_queued_jobs, eram_running_jobs in access exclusive mode")
+        if found.extension_version is None:
+            _refuse_foreign(conn, found)
+        # Nothing is enqueued between the count and the end, and nobody waits for what goes first
+        # while he holds what goes last.
+        _lock_tables(conn, cursor)
         row = cursor.execute(_UNFINISHED).fetchone()
         unfinished = int(row[0]) if row else 0
         if unfinished and not drop_jobs:
@@ -152,6 +177,45 @@ def uninstall(conn: psycopg.Connection[Any], *, drop_jobs: bool = False) -> Unin
         is_extension=found.extension_version is not None,
         unfinished_count=unfinished,
     )
+
+
+def _refuse_foreign(conn: psycopg.Connection[Any], found: Installation) -> None:
+    foreign = objects.foreign(conn, found.schema)
+    if foreign is None:
+        return
+    version = found.version(conn)
+    if version != extension.version():
+        raise UninstallError(
+            f"eram is at version {version} here, of which this package, {extension.version()},"
+            f" does not know what is eram's: {foreign}; use the package of that version"
+        )
+    raise UninstallError(
+        f'in schema "{found.schema}" this is not eram\'s: {foreign};'
+        " move it to another schema first"
+    )
+
+
+def _lock_tables(conn: psycopg.Connection[Any], cursor: psycopg.Cursor[tuple[Any, ...]]) -> None:
+    """Lock all tables; between the attempts none is held, so that workers go on."""
+    tables = (cursor.execute(_TABLES).fetchone() or ("",))[0]
+    former = (cursor.execute("select current_setting('lock_timeout')").fetchone() or ("0",))[0]
+    change = "select set_config('lock_timeout', %s, true)"
+    deadline = time.monotonic() + _LOCK_PATIENCE
+    while True:
+        try:
+            with conn.transaction():
+                cursor.execute(change, [_LOCK_WAIT])
+                cursor.execute(f"lock table {tables} in access exclusive mode".encode())
+                cursor.execute(change, [former])
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+            if time.monotonic() > deadline:
+                raise UninstallError(
+                    "its tables are in use; stop workers, and whatever else uses eram, and try"
+                    " again"
+                ) from error
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def _uninstall(dsn: str, *, drop_jobs: bool, is_json: bool) -> int:

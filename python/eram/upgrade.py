@@ -18,7 +18,7 @@ from psycopg.rows import tuple_row
 
 from eram._programs import command_line
 from eram._runtime.config import check_dsn
-from eram._server import extension, installation
+from eram._server import adoption, extension, installation
 from eram._server.installation import Installation
 from eram.errors import EramError
 
@@ -26,41 +26,6 @@ from eram.errors import EramError
 _SERVER_PATH = (
     "select path from pg_extension_update_paths('eram') where source = %s and target = %s"
 )
-# Of what belongs to eram, the rights of others than its owner, as (begin and end of a statement).
-_FOREIGN_RIGHTS = """
-with objects as (
-    select
-        case class.relkind when 'S' then 'sequence' else 'table' end as kind,
-        class.oid::regclass::text as name,
-        class.relowner as owner,
-        class.relacl as acl
-    from pg_class as class
-    where
-        class.relnamespace = quote_ident(current_schema())::regnamespace
-        and class.relname ~ '^eram_'
-        and class.relkind in ('r', 'v', 'S')
-    union all
-    select
-        'routine',
-        functions.oid::regprocedure::text,
-        functions.proowner,
-        functions.proacl
-    from pg_proc as functions
-    where
-        functions.pronamespace = quote_ident(current_schema())::regnamespace
-        and functions.proname ~ '^_?eram_'
-)
-select
-    format('%s on %s %s', rights.privilege_type, objects.kind, objects.name),
-    coalesce(quote_ident(roles.rolname), 'public')
-        || case when rights.is_grantable then ' with grant option' else '' end,
-    coalesce(quote_ident(roles.rolname), 'public')
-from objects
-cross join aclexplode(objects.acl) as rights
-left join pg_roles as roles
-    on roles.oid = rights.grantee
-where rights.grantee <> objects.owner
-"""
 # Of two who upgrade at once the second one waits, and finds it done. The key is arbitrary.
 _LOCK = "select pg_advisory_xact_lock(7104879, 1)"
 
@@ -118,8 +83,9 @@ def upgrade(conn: psycopg.Connection[Any]) -> Upgrade:
             transaction.
 
     Raises:
-        ConfigError: The database has no eram.
+        ConfigError: The database has no eram, or several that are all out of sight.
         UpgradeError: No scripts lead to the version of this package.
+        psycopg.errors.InsufficientPrivilege: eram belongs to another role.
     """
     with conn.transaction(), psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
         cursor.execute(_LOCK)
@@ -128,6 +94,7 @@ def upgrade(conn: psycopg.Connection[Any]) -> Upgrade:
         previous = found.extension_version or found.version(conn)
         target = extension.version()
         if previous != target:
+            found.demand_ownership("upgrade")
             if is_extension:
                 _upgrade_extension(cursor, previous, target)
             else:
@@ -155,18 +122,23 @@ def adopt(conn: psycopg.Connection[Any]) -> Upgrade:
 
     Raises:
         ConfigError: The database has no eram.
-        UpgradeError: No scripts lead to the version of this package.
+        UpgradeError: No scripts lead to the version of this package, or something is in the way:
+            rights to columns or types, or objects that eram has not made, but are named like its.
+        psycopg.errors.InsufficientPrivilege: eram belongs to another role.
         psycopg.Error: The server lacks the extension's files, say.
     """
     with conn.transaction(), psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
         done = upgrade(conn)
         if done.is_extension:
             return done
+        installation.demand(conn, visible=False).demand_ownership("make an extension of")
         name = sql.Identifier(done.schema)
         cursor.execute(sql.SQL("set local search_path to {}, pg_temp").format(name))
+        if obstacle := adoption.obstacle(conn, done.schema):
+            raise UpgradeError(obstacle)
         # What others may do when an object becomes a member, pg_dump takes for what the extension
         # gives by itself, and leaves out: so they may nothing at that moment.
-        rights = cursor.execute(_FOREIGN_RIGHTS).fetchall()
+        rights = cursor.execute(adoption.FOREIGN_RIGHTS).fetchall()
         for right, _, role in rights:
             cursor.execute(f"revoke {right} from {role} cascade".encode())
         create = "create extension eram schema {} version 'unpackaged'"

@@ -35,9 +35,13 @@ def by_hand(conn: psycopg.Connection) -> None:
     conn.execute("alter extension eram update")
 
 
-def by_command(conn: psycopg.Connection) -> None:
+def command(conn: psycopg.Connection) -> int:
     parameters = conn.info.get_parameters() | {"password": conn.info.password}
-    assert upgrade.main(["--dsn", psycopg.conninfo.make_conninfo(**parameters), "--adopt"]) == 0
+    return upgrade.main(["--dsn", psycopg.conninfo.make_conninfo(**parameters), "--adopt"])
+
+
+def by_command(conn: psycopg.Connection) -> None:
+    assert command(conn) == 0
 
 
 @pytest.mark.parametrize("way", [by_hand, by_command])
@@ -119,7 +123,7 @@ def test_by_hand_rights_of_others_are_refused(plain):
         plain.execute(f"select eram_grant('{role}', 'enqueue')")
         with pytest.raises(psycopg.errors.DependentObjectsStillExist, match=role) as error:
             by_hand(plain)
-        assert "by eram_revoke() first" in str(error.value.diag.message_hint)
+        assert "Take them away first" in str(error.value.diag.message_hint)
         plain.execute("drop extension eram")
         assert value(plain, "select eram_version()") == VERSION
         plain.execute(f"select eram_revoke('{role}', 'enqueue')")
@@ -130,7 +134,48 @@ def test_by_hand_rights_of_others_are_refused(plain):
         plain.execute(f"drop role {role}")
 
 
-def test_what_others_have_put_there_is_not_adopted(plain):
+@pytest.mark.parametrize(
+    ("given", "taken", "what"),
+    [
+        (
+            "grant select (job_id, queue) on eram_job_specs to {role}",
+            "revoke select (job_id, queue) on eram_job_specs from {role}",
+            "column eram_job_specs.job_id",
+        ),
+        (
+            "grant usage on type eram_claimed_job to {role}",
+            "revoke usage on type eram_claimed_job from {role}",
+            "type eram_claimed_job",
+        ),
+    ],
+)
+def test_rights_to_columns_and_types_are_refused(plain, capsys, given, taken, what):
+    """A dump of the extension would leave them out."""
+    role = f"{plain.info.dbname}_clerk"
+    plain.execute(f"create role {role}")
+    try:
+        plain.execute(sql.SQL("set search_path to {}").format(sql.Identifier(ODD)))
+        plain.execute(given.format(role=role))
+        earlier = described(plain, ODD)
+        assert command(plain) == 1
+        said = capsys.readouterr().err
+        assert said == (
+            f"eram was not upgraded: role {role} has rights to {what}; take them away first, and"
+            " grant them again afterwards\n"
+        )
+        with pytest.raises(psycopg.errors.DependentObjectsStillExist, match=role) as error:
+            by_hand(plain)
+        assert "Take them away first" in str(error.value.diag.message_hint)
+        plain.execute("drop extension eram")
+        assert differences(described(plain, ODD), earlier) == []
+        plain.execute(taken.format(role=role))
+        by_command(plain)
+    finally:
+        plain.execute(f"drop owned by {role}")
+        plain.execute(f"drop role {role}")
+
+
+def test_what_others_have_put_there_is_not_adopted(plain, capsys):
     """Nor what has another name; the extension would take it along when it goes."""
     role = f"{plain.info.dbname}_guest"
     plain.execute(f"create role {role}")
@@ -140,15 +185,23 @@ def test_what_others_have_put_there_is_not_adopted(plain):
         plain.execute(f"grant create, usage on schema {name} to {role}")
         plain.execute(f"set role {role}")
         plain.execute("create function eram_guest() returns int language sql as 'select 1'")
-        plain.execute("revoke execute on function eram_guest() from public")
         plain.execute("create table eram_guests ()")
         plain.execute("reset role")
         plain.execute("create table orders (id int)")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="would be taken for"):
+            by_hand(plain)
+        assert command(plain) == 1
+        assert (
+            "this is not eram's: function eram_guest(); table eram_guests; move it to another"
+            " schema first" in capsys.readouterr().err
+        )
+        plain.execute("alter function eram_guest() set schema public")
+        plain.execute("alter table eram_guests set schema public")
         by_hand(plain)
         plain.execute("drop extension eram")
-        assert value(plain, "select eram_guest()") == 1
-        left = "select array_agg(relname::text order by 1) from pg_class where relname ~ %s"
+        left = "select array_agg(relname::text order by relname) from pg_class where relname ~ %s"
         assert value(plain, left, "^(eram_|orders)") == ["eram_guests", "orders"]
+        assert value(plain, "select public.eram_guest()") == 1
     finally:
         plain.execute(f"drop owned by {role}")
         plain.execute(f"drop role {role}")

@@ -16,11 +16,12 @@ MAJOR, MINOR, PATCH = (int(part) for part in VERSION.split("."))
 PATIENCE = 60
 
 
-def pretend(dsn: str, version: str) -> None:
+def pretend(dsn: str, version: str | None) -> None:
+    said = "null" if version is None else f"'{version}'"
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute(
             "create or replace function eram_version() returns text language sql immutable"
-            f" set search_path from current as $$ select '{version}' $$"
+            f" set search_path from current as $$ select {said} $$"
         )
 
 
@@ -47,6 +48,20 @@ def test_unknown_version_is_refused(dsn, version, what_to_do):
     assert "Traceback" not in done.stderr
     with psycopg.connect(dsn) as conn:
         assert conn.execute("select count(*) from eram_workers").fetchone() == (0,)
+    pretend(dsn, VERSION)
+
+
+@pytest.mark.parametrize("version", ["unpackaged", "0.2rc1", "", "1", "0.².0", None])
+def test_what_is_no_series_of_numbers_is_unknown(dsn, version):
+    pretend(dsn, version)
+    done = run_worker(dsn)
+    assert done.returncode == 2
+    has = f'eram "{version}"' if version else "eram of an unknown version"
+    assert done.stderr.endswith(
+        f"the database has {has}, which this package, {VERSION}, does not know; install the"
+        " package that it is of\n"
+    )
+    assert "Traceback" not in done.stderr
     pretend(dsn, VERSION)
 
 

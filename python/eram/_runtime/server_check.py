@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import psycopg
@@ -9,6 +10,8 @@ import psycopg
 from eram._base import statements
 from eram._server import extension
 from eram.errors import ConfigError
+
+_VERSION = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})(?:\.[0-9]{1,9})*(?:-[0-9A-Za-z.-]+)?")
 
 
 def check_server(conn: psycopg.Connection[Any]) -> None:
@@ -28,9 +31,13 @@ def check_server(conn: psycopg.Connection[Any]) -> None:
             " or name several hosts in the DSN and target_session_attrs=read-write"
         )
     ours = extension.version()
-    if _series(found) == _series(ours):
+    theirs, known = _series(found), _series(ours)
+    if theirs is not None and theirs == known:
         return
-    if _series(found) > _series(ours):
+    if theirs is None or known is None:
+        found = f'"{found}"' if found else "of an unknown version"
+        what_to_do = "install the package that it is of"
+    elif theirs > known:
         what_to_do = f"install version {found} of the package"
     else:
         what_to_do = "run python -m eram upgrade, or install that version of the package"
@@ -39,5 +46,7 @@ def check_server(conn: psycopg.Connection[Any]) -> None:
     )
 
 
-def _series(version: str) -> list[int]:
-    return [int(part) for part in version.split(".")[:2]]
+def _series(version: str | None) -> tuple[int, int] | None:
+    """Return major and minor of a version; None if it is no series of numbers."""
+    numbers = _VERSION.fullmatch(version or "")
+    return (int(numbers[1]), int(numbers[2])) if numbers else None

@@ -11,26 +11,88 @@ from psycopg.rows import tuple_row
 
 from eram.errors import ConfigError
 
-# Wherever it is, that which an unqualified call reaches first.
+# The extension, of which there is one, and plain installs: a table and a function of one owner.
+# Anybody who can create a schema can plant such a pair. It counts if its owner may do anyway what
+# the caller may: a superuser, or a role that the caller acts for. A superuser is a member of all,
+# and is asked for real memberships. Others reach by their search_path what that leads to in any
+# case. Nothing here calls what it finds.
 _FIND = """
+with recursive own_roles as (
+    select oid
+    from pg_roles
+    where rolname = current_user
+    union
+    select members.roleid
+    from pg_auth_members as members
+    join own_roles
+        on own_roles.oid = members.member
+), found as (
+    select
+        extension.extnamespace as schema,
+        extension.extowner as owner,
+        extension.extversion as version
+    from pg_extension as extension
+    where extension.extname = 'eram'
+    union all
+    select
+        specs.relnamespace,
+        specs.relowner,
+        null
+    from pg_class as specs
+    join pg_proc as versions
+        on versions.pronamespace = specs.relnamespace
+        and versions.proowner = specs.relowner
+    where
+        specs.relname = 'eram_job_specs'
+        and specs.relkind = 'r'
+        and versions.proname = 'eram_version'
+        and versions.pronargs = 0
+        and not exists (
+            select
+            from pg_extension as extension
+            where
+                extension.extname = 'eram'
+                and extension.extnamespace = specs.relnamespace
+        )
+), seen as (
+    select
+        found.*,
+        exists (
+            select
+            from pg_proc as versions
+            where
+                versions.pronamespace = found.schema
+                and versions.proname = 'eram_version'
+                and versions.pronargs = 0
+                and pg_function_is_visible(versions.oid)
+        ) as is_visible
+    from found
+)
 select
-    namespaces.nspname,
-    extension.extversion,
-    pg_function_is_visible(procedure.oid)
-from pg_proc as procedure
-join pg_namespace as namespaces
-    on namespaces.oid = procedure.pronamespace
-left join pg_depend as member
-    on member.classid = 'pg_proc'::regclass
-    and member.objid = procedure.oid
-    and member.deptype = 'e'
-left join pg_extension as extension
-    on extension.oid = member.refobjid
-where
-    procedure.proname = 'eram_version'
-    and procedure.pronargs = 0
-order by 3 desc, 1
-limit 1
+    schemas.nspname,
+    seen.version,
+    seen.is_visible,
+    owners.rolname,
+    pg_has_role(current_user, seen.owner, 'usage'),
+    seen.version is not null
+        or owners.rolsuper
+        or seen.owner in (select oid from own_roles)
+        or (
+            seen.is_visible
+            and not exists (
+                select
+                from pg_roles as roles
+                where
+                    roles.rolname in (current_user, session_user)
+                    and roles.rolsuper
+            )
+        )
+from seen
+join pg_namespace as schemas
+    on schemas.oid = seen.schema
+join pg_roles as owners
+    on owners.oid = seen.owner
+order by seen.is_visible desc, seen.version is null, schemas.nspname
 """
 
 
@@ -42,16 +104,34 @@ class Installation:
         schema: where its objects are.
         extension_version: which version `CREATE EXTENSION` notes; None after a plain install.
         is_visible: whether the search_path leads there.
+        owner: to which role it belongs.
+        is_ones_own: whether the caller has the rights of that role.
     """
 
     schema: str
     extension_version: str | None
     is_visible: bool
+    owner: str
+    is_ones_own: bool
 
     @property
     def way(self) -> str:
         """By which way it was installed, in words."""
         return "by its plain script" if self.extension_version is None else "by CREATE EXTENSION"
+
+    def demand_ownership(self, to_do: str) -> None:
+        """Refuse what only the owner of eram can do.
+
+        Args:
+            to_do: what that is, in words.
+
+        Raises:
+            psycopg.errors.InsufficientPrivilege: it belongs to another role.
+        """
+        if not self.is_ones_own:
+            raise psycopg.errors.InsufficientPrivilege(
+                f'eram belongs to role "{self.owner}", who alone can {to_do} it'
+            )
 
     def version(self, conn: psycopg.Connection[Any]) -> str:
         """Ask which version the objects are of."""
@@ -61,14 +141,14 @@ class Installation:
         return str(row[0]) if row else ""
 
 
-def find(conn: psycopg.Connection[Any]) -> Installation | None:
-    """Look for eram in all schemas of the connection's database."""
-    with psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
-        row = cursor.execute(_FIND).fetchone()
-    if row is None:
-        return None
-    schema, extension_version, is_visible = row
-    return Installation(schema=schema, extension_version=extension_version, is_visible=is_visible)
+def find(conn: psycopg.Connection[Any]) -> list[Installation]:
+    """Look for eram in all schemas of the connection's database.
+
+    Returns:
+        Where it is: that which an unqualified call reaches, or the extension, comes first. What
+        others may have planted is not seen.
+    """
+    return _find(conn)[0]
 
 
 def demand(conn: psycopg.Connection[Any], *, visible: bool = True) -> Installation:
@@ -79,13 +159,27 @@ def demand(conn: psycopg.Connection[Any], *, visible: bool = True) -> Installati
         visible: whether the search_path must lead there.
 
     Raises:
-        ConfigError: it is not there; the message says what to do.
+        ConfigError: it is not there, or in several places; the message says what to do.
     """
-    found = find(conn)
-    if found is None:
+    everywhere, distrusted = _find(conn)
+    if not everywhere and distrusted:
+        other = distrusted[0]
+        raise ConfigError(
+            f'what is in schema "{other.schema}" belongs to role "{other.owner}", and is not'
+            f" trusted to be eram; if it is, act as that role, in the DSN: options=-crole="
+            f"{other.owner}"
+        )
+    if not everywhere:
         raise ConfigError(
             f'eram is not installed in the database "{conn.info.dbname}";'
             " CREATE EXTENSION eram or python -m eram install does that"
+        )
+    found = everywhere[0]
+    if len(everywhere) > 1 and not found.is_visible:
+        names = ", ".join(f'"{each.schema}"' for each in everywhere)
+        raise ConfigError(
+            f"eram is in several schemas, {names}, and none of them is in the search_path; choose"
+            f" one in the DSN: options=-csearch_path={found.schema}"
         )
     if visible and not found.is_visible:
         raise ConfigError(
@@ -93,3 +187,21 @@ def demand(conn: psycopg.Connection[Any], *, visible: bool = True) -> Installati
             f" add it for the role, or in the DSN: options=-csearch_path={found.schema}"
         )
     return found
+
+
+def _find(conn: psycopg.Connection[Any]) -> tuple[list[Installation], list[Installation]]:
+    """Look for what can be eram: what the caller can trust, and what he cannot."""
+    trusted: list[Installation] = []
+    distrusted: list[Installation] = []
+    with psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
+        for row in cursor.execute(_FIND):
+            schema, extension_version, is_visible, owner, is_ones_own, is_trusted = row
+            found = Installation(
+                schema=schema,
+                extension_version=extension_version,
+                is_visible=is_visible,
+                owner=owner,
+                is_ones_own=is_ones_own,
+            )
+            (trusted if is_trusted else distrusted).append(found)
+    return trusted, distrusted
