@@ -9,7 +9,6 @@ from typing import Any
 
 GUARD = '\\echo Use "ALTER EXTENSION eram UPDATE" to load this file. \\quit'
 FUNCTION = re.compile(r"^create or replace (?:function|procedure) (\w+)\(", re.MULTILINE)
-REVOKE = re.compile(r"^do \$\$.*?^\$\$;\n", re.MULTILINE | re.DOTALL)
 
 # As in grants.sql: a plain install has no marks.
 MARKS = """
@@ -60,10 +59,13 @@ def draft(old: Described, new: Described, *, sources: Path) -> str:
         )
     for path in _files(sources, {what.split()[1].split("(")[0] for what in functions & new.keys()}):
         text += f"\n{path.read_text(encoding='utf-8')}"
-    if functions - old.keys() or set(dropped) & new.keys():
-        revoke = REVOKE.search((sources / "grants.sql").read_text(encoding="utf-8"))
-        assert revoke is not None
-        text += f"\n-- Nobody but the owner may call anything until he grants it.\n{revoke[0]}"
+    # Not what grants.sql does, which knows no rights that were granted since.
+    if made_anew := sorted(functions & new.keys() - old.keys() | set(dropped) & new.keys()):
+        text += "\n-- Nobody but the owner may call these until he grants it.\n"
+        text += "".join(
+            f"revoke all on {what.replace('function', 'routine', 1)} from public;\n"
+            for what in made_anew
+        )
     if marked := [what.split()[1] for what in made if new[what]["relkind"] in {"r", "S"}]:
         lines = [
             f"        perform pg_catalog.pg_extension_config_dump('{name}', '');\n"

@@ -222,7 +222,21 @@ def test_draft_has_all_functions_and_names_the_rest(create_bare_database, source
         by_hand = by_hand[: by_hand.index("-- Which eram this is.")]
         script = text.replace("\n-- To be written", f"{by_hand}\n-- To be written", 1)
         (sources / "upgrades" / f"eram--{VERSION}--{NEXT}.sql").write_text(script)
+        role = f"{conn.info.dbname}_clerk"
+        conn.execute(f"create role {role}; select eram_grant('{role}', 'work')")
+        rights = f"""
+            select count(*)
+            from pg_proc
+            cross join aclexplode(proacl) as rights
+            where rights.grantee = '{role}'::regrole
+        """
+        granted = conn.execute(rights).fetchall()
         assert upgrade(conn).version == NEXT
+        kept = conn.execute(rights).fetchall()
+        conn.execute(f"drop owned by {role}; drop role {role}")
+        # Nobody loses what was granted to him.
+        assert kept == granted
+        assert granted[0][0] > 5
         assert differences(described(conn, "public"), wanted) == []
         (sources / "upgrades" / f"eram--{VERSION}--{NEXT}.sql").unlink()
 
