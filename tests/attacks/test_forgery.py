@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -11,7 +10,6 @@ from psycopg import errors
 from psycopg.types.json import Jsonb
 
 from sql.helpers import (
-    clear,
     column,
     complete,
     contents,
@@ -26,20 +24,7 @@ from sql.helpers import (
 from sql.role_helpers import Place
 from sql.schedule_helpers import make_due
 
-from .places import WHATS, make_place
-
-
-@pytest.fixture(scope="module")
-def module_place(server) -> Iterator[Place]:
-    with make_place(server, "extension") as place:
-        yield place
-
-
-@pytest.fixture
-def place(module_place: Place) -> Iterator[Place]:
-    clear(module_place.owner)
-    yield module_place
-    assert rows(module_place.owner, "select * from eram_check()") == []
+from .places import WHATS
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -11,23 +10,10 @@ import pytest
 
 from eram import HandlerNotFoundError
 from eram._jobs.finding import Handlers
-from sql.helpers import clear, column, enqueue, rows, state_of, value
+from sql.helpers import column, enqueue, state_of, value
 from sql.role_helpers import Place
 
-from .places import make_place, work_off
-
-
-@pytest.fixture(scope="module")
-def module_place(server) -> Iterator[Place]:
-    with make_place(server, "extension") as place:
-        yield place
-
-
-@pytest.fixture
-def place(module_place: Place) -> Iterator[Place]:
-    clear(module_place.owner)
-    yield module_place
-    assert rows(module_place.owner, "select * from eram_check()") == []
+from .places import work_off
 
 
 @pytest.fixture
