@@ -91,6 +91,10 @@ begin
         perform pg_catalog.pg_extension_config_dump('eram_schedule_runs_id_seq', '');
         perform pg_catalog.pg_extension_config_dump('eram_unscheduled', '');
         perform pg_catalog.pg_extension_config_dump('eram_declared_schedules', '');
+        perform pg_catalog.pg_extension_config_dump('eram_minutes', '');
+        perform pg_catalog.pg_extension_config_dump('eram_totals', '');
+        perform pg_catalog.pg_extension_config_dump('eram_removal_counts', '');
+        perform pg_catalog.pg_extension_config_dump('eram_recordings', '');
     end if;
 
     -- What they create there can be taken for the server's own, and run with eram's rights. Whom

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 GUARD = '\\echo Use "ALTER EXTENSION eram UPDATE" to load this file. \\quit'
 FUNCTION = re.compile(r"^create or replace (?:function|procedure) (\w+)\(", re.MULTILINE)
 
-# As in grants.sql: a plain install has no marks.
+# As in grants.sql: a plain installation has no marks.
 MARKS = """
 -- The rows of an extension's tables are dumped only if it says so.
 do $$
@@ -24,6 +24,56 @@ begin
             and membership.deptype = 'e'
     ) then
 {lines}    end if;
+end;
+$$;
+"""
+
+# As in grants.sql, of what is new alone: also what default privileges of the owner would give.
+RIGHTS = """
+-- Nobody but the owner may call or read these until he grants it.
+do $$
+declare
+    v_given record;
+begin
+    for v_given in
+        select
+            given.kind,
+            given.name,
+            coalesce(quote_ident(roles.rolname), 'public') as grantee
+        from (
+            select
+                'routine' as kind,
+                functions.oid::regprocedure::text as name,
+                functions.proowner as owner,
+                rights.grantee
+            from pg_catalog.pg_proc as functions
+            cross join lateral aclexplode(
+                coalesce(functions.proacl, acldefault('f', functions.proowner))) as rights
+            where
+                functions.pronamespace = quote_ident(current_schema())::regnamespace
+                and format(
+                    '%s(%s)',
+                    functions.proname,
+                    pg_get_function_identity_arguments(functions.oid)) = any ({routines}::text[])
+            union all
+            select
+                case relations.relkind when 'S' then 'sequence' else 'table' end,
+                relations.oid::regclass::text,
+                relations.relowner,
+                rights.grantee
+            from unnest({relations}::text[]) as made (name)
+            join pg_catalog.pg_class as relations on relations.oid = to_regclass(made.name)
+            cross join lateral aclexplode(relations.relacl) as rights
+            where relations.relkind in ('r', 'v', 'S')
+        ) as given
+        left join pg_catalog.pg_roles as roles on roles.oid = given.grantee
+        where
+            given.grantee <> given.owner
+            and (given.kind = 'routine' or given.grantee <> 0)
+    loop
+        execute format(
+            'revoke all on %s %s from %s', v_given.kind, v_given.name, v_given.grantee);
+    end loop;
 end;
 $$;
 """
@@ -60,11 +110,11 @@ def draft(old: Described, new: Described, *, sources: Path) -> str:
     for path in _files(sources, {what.split()[1].split("(")[0] for what in functions & new.keys()}):
         text += f"\n{path.read_text(encoding='utf-8')}"
     # Not what grants.sql does, which knows no rights that were granted since.
-    if made_anew := sorted(functions & new.keys() - old.keys() | set(dropped) & new.keys()):
-        text += "\n-- Nobody but the owner may call these until he grants it.\n"
-        text += "".join(
-            f"revoke all on {what.replace('function', 'routine', 1)} from public;\n"
-            for what in made_anew
+    made_anew = sorted(functions & new.keys() - old.keys() | set(dropped) & new.keys())
+    if made_anew or made:
+        text += RIGHTS.format(
+            routines=_array(what.removeprefix("function ") for what in made_anew),
+            relations=_array(what.removeprefix("relation ") for what in made),
         )
     if marked := [what.split()[1] for what in made if new[what]["relkind"] in {"r", "S"}]:
         lines = [
@@ -77,6 +127,12 @@ def draft(old: Described, new: Described, *, sources: Path) -> str:
 
 def _change(what: str, old: Described, new: Described) -> str:
     return f"{'add' if what not in old else 'drop' if what not in new else 'change'} {what}"
+
+
+def _array(names: Iterable[str]) -> str:
+    """Return names as an array in SQL; a signature has commas of its own."""
+    quoted = ", ".join(f"'{name}'" for name in names)
+    return f"array[{quoted}]"
 
 
 def _must_go(what: str, old: Described, new: Described) -> bool:

@@ -124,7 +124,8 @@ create index eram_finished_jobs_state_idx on eram_finished_jobs (state, queue, f
 create table eram_completions (
     queue        text        not null,
     finalized_at timestamptz not null,
-    ids          bigint[]    not null
+    ids          bigint[]    not null,
+    is_repeated  boolean
 );
 
 comment on table eram_completions is
@@ -132,6 +133,9 @@ comment on table eram_completions is
     'retried, or removed.';
 comment on column eram_completions.finalized_at is 'When the last one of them ended.';
 comment on column eram_completions.ids is 'The jobs.';
+comment on column eram_completions.is_repeated is
+    'True in a row that the prune wrote, of jobs that another row had named before; otherwise '
+    'null, which costs nothing.';
 
 create index eram_completions_queue_idx on eram_completions (queue, finalized_at);
 
@@ -151,6 +155,9 @@ create table eram_job_errors (
     constraint eram_job_errors_pkey primary key (job_id, run),
     constraint eram_job_errors_detail_check check (jsonb_typeof(detail) = 'object')
 );
+
+-- The latest failures, of whatever job.
+create index eram_job_errors_errored_at_idx on eram_job_errors (errored_at);
 
 comment on table eram_job_errors is 'One row per run that did not end well.';
 comment on column eram_job_errors.run is 'The run that did not end well.';

@@ -25,12 +25,13 @@ create table eram_schedules (
 
     constraint eram_schedules_pkey primary key (name),
     constraint eram_schedules_action_check check (
-        action in ('job', 'sql', 'top_level', 'prune', 'lifeline', 'reindexer')),
+        action in (
+            'job', 'sql', 'top_level', 'prune', 'lifeline', 'recorder', 'reindexer')),
     constraint eram_schedules_job_check check ((job is not null) = (action = 'job')),
     constraint eram_schedules_command_check check (
         (command is not null) = (action in ('sql', 'top_level'))),
     constraint eram_schedules_options_check check (
-        (options is not null) = (action in ('prune', 'lifeline', 'reindexer'))),
+        (options is not null) = (action in ('prune', 'lifeline', 'recorder', 'reindexer'))),
     constraint eram_schedules_timeout_check check (
         (timeout is not null) = (action in ('sql', 'top_level'))),
     constraint eram_schedules_missed_check check (missed in ('skip', 'once', 'all')),
@@ -41,7 +42,7 @@ comment on table eram_schedules is
     'What recurs: when, what is done, how the last time went, and when the next is.';
 comment on column eram_schedules.action is
     'job: enqueue one; sql, top_level: run a command, the latter outside of any transaction block; '
-    'prune, lifeline, reindexer: maintenance.';
+    'prune, lifeline, recorder, reindexer: maintenance.';
 comment on column eram_schedules.schedule is
     'Five cron fields, @daily and its like, or an interval such as 30 seconds.';
 comment on column eram_schedules.timezone is 'Where the times of cron fields are local.';

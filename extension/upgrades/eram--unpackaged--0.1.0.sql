@@ -1,6 +1,6 @@
 \echo Use "ALTER EXTENSION eram UPDATE" to load this file. \quit
--- The objects of a plain install become those of the extension. With each release it is renamed to
--- the version of the release, which the plain install must have first.
+-- The objects of a plain installation become those of the extension. With each release it is
+-- renamed to the version of the release, which the plain installation must have first.
 
 do $$
 declare

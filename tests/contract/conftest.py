@@ -7,25 +7,12 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from pytest_postgresql.executors import PostgreSQLExecutor
-from pytest_postgresql.janitor import DatabaseJanitor
+
+from databases import fresh_database
 
 
 @pytest.fixture(scope="session")
 def catalog(server: PostgreSQLExecutor) -> Iterator[psycopg.Connection]:
     """A connection to a database in which eram is an extension."""
-    janitor = DatabaseJanitor(
-        user=server.user,
-        host=server.host,
-        port=server.port,
-        password=server.password,
-        dbname="contract",
-        template_dbname=server.template_dbname,
-    )
-    options = {"user": server.user, "host": server.host, "port": server.port}
-    with (
-        janitor,
-        psycopg.connect(
-            **options, password=server.password, dbname="contract", autocommit=True
-        ) as conn,
-    ):
+    with fresh_database(server) as dsn, psycopg.connect(dsn, autocommit=True) as conn:
         yield conn

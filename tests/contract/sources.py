@@ -9,6 +9,7 @@ from pathlib import Path
 
 EXTENSION = Path(__file__).resolve().parents[2] / "extension"
 FILES = sorted(EXTENSION.rglob("*.sql"))
+LOADED = [p for p in FILES if p.relative_to(EXTENSION).parts[0] in ("schema", "functions")]
 
 _TOKEN = re.compile(
     r"""

@@ -203,8 +203,9 @@ RULES = {
             proname ~ '^eram_'
             and provolatile <> 'v'
             and proname not in (
-                'eram_check', 'eram_next_run', 'eram_outcome', 'eram_reindex_plan',
-                'eram_retention', 'eram_version')
+                'eram_check', 'eram_count_handlers', 'eram_count_jobs', 'eram_count_minutes',
+                'eram_find_jobs', 'eram_measure_latency', 'eram_next_run', 'eram_outcome',
+                'eram_reindex_plan', 'eram_retention', 'eram_version')
     """,
     "an argument is named as a column is, in plain words": """
         select oid::regprocedure, arguments.name
@@ -232,6 +233,9 @@ API = {
     "eram_cancel_jobs": "filter jsonb, reason text",
     "eram_check": "",
     "eram_complete_jobs": "ids bigint[], runs integer[], results jsonb[]",
+    "eram_count_handlers": "",
+    "eram_count_jobs": "",
+    "eram_count_minutes": "of_queue text",
     "eram_delete_job": "id bigint",
     "eram_delete_jobs": "filter jsonb",
     "eram_delete_handler": "handler text",
@@ -239,9 +243,13 @@ API = {
     "eram_enqueue_jobs": "jobs jsonb",
     "eram_fail_job": "id bigint, run integer, error text, detail jsonb, delay interval",
     "eram_fetch": "queue text, demand integer, worker bigint",
+    "eram_find_jobs": "filter jsonb, before bigint, max_count integer",
     "eram_finish_command": "run_id bigint, error text",
     "eram_grant": "role text, what text, queues text[]",
+    "eram_health": "",
     "eram_heartbeat": "worker bigint",
+    "eram_measure_latency": "of_queue text",
+    "eram_metrics": "",
     "eram_move_jobs": "filter jsonb, queue text",
     "eram_next_run": "schedule text, timezone text, after timestamp with time zone",
     "eram_outcome": "id bigint",

@@ -62,8 +62,8 @@ def test_a_message_is_in_the_style_of_the_server(path, statement):
 
 
 # Where the failure of one must not stop the others, whatever it is: commands that are not eram's,
-# entries of the scheduler table, the rescue before them.
-CATCHES_ALL = {"commands.sql": 1, "occurrences.sql": 1, "tick.sql": 1}
+# entries of the scheduler table, the rescue before them, the recording before a prune.
+CATCHES_ALL = {"commands.sql": 1, "occurrences.sql": 1, "recorder.sql": 1, "tick.sql": 1}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

@@ -36,6 +36,11 @@ class Cost:
         """Return the figures by name."""
         return asdict(self)
 
+    def least(self, other: Cost) -> Cost:
+        """Return the lesser one of each figure."""
+        figures = other.by_kind()
+        return Cost(**{kind: min(cost, figures[kind]) for kind, cost in self.by_kind().items()})
+
 
 def measure(
     conn: psycopg.Connection,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +18,7 @@ ENQUEUE_MANY = "select * from eram_enqueue_jobs(%s::jsonb)"
 FETCH = "select * from eram_fetch('default', %s, %s)"
 COMPLETE = "select eram_complete_jobs(%s, %s)"
 FAIL = "select eram_fail_job(%s, %s, 'ValueError: no')"
+TEN = 10
 HUNDRED = 100
 SINGLES = WARM_UP + 40
 HUNDREDS = WARM_UP + 10
@@ -23,6 +26,8 @@ HUNDREDS = WARM_UP + 10
 CURSOR_SECONDS = 0.11
 START_WAITING = "select * from eram_start_waiting('default', %s::xid8)"
 FILL_CALL = 10_000
+# How a function says that it locks something, or gives it back.
+LOCKS = re.compile(r"pg_\w*advisory\w*\(|\block table\b|\bfor (?:no key )?(?:update|share)\b")
 
 Costs = dict[str, Cost]
 
@@ -33,6 +38,9 @@ def enqueueing(conn: psycopg.Connection) -> Costs:
     return {
         "enqueue one": measure(conn, ENQUEUE, singles),
         "enqueue one, unique": measure(conn, ENQUEUE_UNIQUE, singles),
+        # As Python does. What a call costs that has few jobs is not to be seen in one of many.
+        "enqueue one by a document": measure(conn, ENQUEUE_MANY, [(documents(1),)] * SINGLES),
+        "enqueue ten, all of them": measure(conn, ENQUEUE_MANY, [(documents(TEN),)] * SINGLES),
         "enqueue a hundred": measure(
             conn, ENQUEUE_MANY, [(documents(HUNDRED),)] * HUNDREDS, jobs=HUNDRED
         ),
@@ -119,6 +127,40 @@ def hanging_on(conn: psycopg.Connection, table: str) -> dict[str, float]:
     }
 
 
+def locking(conn: psycopg.Connection) -> dict[str, int]:
+    """Count the places where functions say that they lock, of those that the hot statements call.
+
+    What is given back before the call is over cannot be seen in any other way.
+    """
+    with conn.transaction():
+        conn.execute("set local track_functions = 'all'")
+        worker = start_worker(conn)
+        for query, params in (
+            (ENQUEUE, ("noop:nothing", arguments(0))),
+            (ENQUEUE_UNIQUE, ("noop:nothing", arguments(1))),
+            (ENQUEUE_MANY, (documents(1),)),
+            (ENQUEUE_MANY, (documents(TEN),)),
+            ("select * from eram_heartbeat(%s)", (worker,)),
+            ("select * from eram_start_waiting('default')", ()),
+        ):
+            conn.execute(query, params)
+        held = conn.execute(FETCH, (TEN, worker)).fetchall()
+        failed, *completed = [(row[0], row[1]) for row in held]
+        conn.execute(FAIL, failed)
+        conn.execute(COMPLETE, ([row[0] for row in completed], [row[1] for row in completed]))
+        called = conn.execute(
+            """
+            select functions.proname, functions.prosrc
+            from pg_stat_xact_user_functions as calls
+            join pg_proc as functions on functions.oid = calls.funcid
+            """
+        ).fetchall()
+    found: Counter[str] = Counter()
+    for name, body in called:
+        found[name] += len(LOCKS.findall(body))
+    return dict(+found)
+
+
 GROUPS: Mapping[str, Callable[[psycopg.Connection], Costs]] = {
     group.__name__: group for group in (enqueueing, claiming, claiming_from_many, finishing, idling)
 }
@@ -135,13 +177,13 @@ def documents(count: int) -> str:
     return f"[{', '.join(jobs)}]"
 
 
-def fill(conn: psycopg.Connection, count: int) -> None:
+def fill(conn: psycopg.Connection, count: int, handler: str = "noop:nothing") -> None:
     """Let as many jobs wait."""
     for at in range(0, count, FILL_CALL):
         conn.execute(
             "select count(*) from eram_enqueue_jobs((select jsonb_agg(%s::jsonb)"
             " from generate_series(1, %s)))",
-            ('{"handler": "noop:nothing"}', min(FILL_CALL, count - at)),
+            (json.dumps({"handler": handler}), min(FILL_CALL, count - at)),
         )
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 
+from eram._base import sessions, statements
+from eram._jobs.outcome import Outcome
 from eram._runtime.reporter import Reporter
 
 from . import cpu, limits, moves, worker
@@ -94,6 +96,16 @@ HARMS = {
         "enqueueing",
         ("enqueue one: wal_bytes", "enqueue a hundred: wal_bytes"),
     ),
+    "a column with a number": Harm(
+        "alter table eram_queued_jobs add column place bigint not null default 1",
+        "enqueueing",
+        ("enqueue one: wal_bytes", "enqueue a hundred: wal_bytes"),
+    ),
+    "a look in every call that enqueues": Harm(
+        at_first("eram_enqueue_jobs", "perform from eram_job_specs where job_id = 1;"),
+        "enqueueing",
+        ("enqueue one by a document: buffers", "enqueue ten, all of them: buffers"),
+    ),
     "a counter that every enqueue raises": Harm(
         "create table counters (jobs bigint); insert into counters values (0);"
         + trigger("insert on eram_job_specs", "update counters set jobs = jobs + 1;"),
@@ -160,6 +172,13 @@ def test_what_is_hung_on_a_table_is_counted(scratch):
     assert above(found, limits.TABLES["eram_job_specs"]).keys() == found.keys()
 
 
+@pytest.mark.parametrize("function", ["eram_fetch", "eram_complete_jobs", "eram_enqueue_jobs"])
+def test_a_lock_that_is_given_back_at_once_is_seen(scratch, function):
+    body = "perform pg_advisory_lock(1), pg_advisory_unlock(1);"
+    scratch.execute(at_first(function, body))
+    assert moves.locking(scratch)[function] > limits.LOCKS.get(function, 0)
+
+
 @pytest.mark.skipif(not cpu.can_tell(), reason="this system does not tell what CPU is used")
 def test_work_for_each_row_is_seen_in_the_cpu(scratch):
     """In a hundred rows at once: what a single call costs is blurred where many others run."""
@@ -186,6 +205,51 @@ def test_a_call_more_for_each_job_is_seen(quiet_server, scratch, asking):
         found = {**worker.draining(watched), **worker.one_by_one(watched)}
     seen = {"drain: other statements", "one by one: statements a job"}
     assert seen - set(above(found, limits.WORKER)) == set()
+
+
+def test_a_call_of_another_session_for_each_job_is_seen(
+    quiet_server, scratch, scratch_dsn, monkeypatch
+):
+    add = Reporter.add
+
+    def add_and_tell(self: Reporter, outcome: Outcome) -> None:
+        add(self, outcome)
+        aside.execute("select 'one more'")
+
+    options = "-c log_statement=all"
+    with (
+        psycopg.connect(scratch_dsn, autocommit=True, options=options) as aside,
+        worker.watch(quiet_server, scratch) as watched,
+    ):
+        monkeypatch.setattr(Reporter, "add", add_and_tell)
+        found = worker.one_by_one(watched)
+    assert "one by one: of other sessions" in above(found, limits.WORKER)
+
+
+def test_a_statement_more_in_each_transaction_is_seen(quiet_server, scratch, monkeypatch):
+    execute = sessions.execute
+
+    def ask_and_execute(session: psycopg.Connection, query: str, params: object) -> object:
+        if query == statements.COMPLETE_JOB:
+            session.execute("select 'anything else?'")
+        return execute(session, query, params)
+
+    monkeypatch.setattr(sessions, "execute", ask_and_execute)
+    with worker.watch(quiet_server, scratch) as watched:
+        found = worker.one_by_one(watched)
+    assert "one by one: of its transaction" in above(found, limits.WORKER)
+
+
+def test_a_statement_more_of_a_producer_is_seen(quiet_server, scratch_dsn, monkeypatch):
+    execute = sessions.execute
+
+    def ask_and_execute(session: psycopg.Connection, query: str, params: object) -> object:
+        session.execute("select 'anything else?'")
+        return execute(session, query, params)
+
+    monkeypatch.setattr(sessions, "execute", ask_and_execute)
+    found = worker.producing(scratch_dsn, quiet_server.log)
+    assert above(found, limits.PRODUCER).keys() == found.keys()
 
 
 def test_small_batches_are_seen(quiet_server, scratch):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from . import limits, moves
-from .judging import above, too_dear
+from .judging import above, least, too_dear
 
 
 @pytest.mark.parametrize("group", moves.GROUPS)
 def test_the_cost_of_hot_statements(scratch, record, group):
-    costs = moves.GROUPS[group](scratch)
+    costs = least(moves.GROUPS[group], scratch)
     for name, cost in costs.items():
         record(name, cost.by_kind(), limits.of_statement(name))
     assert too_dear(costs) == {}
@@ -27,3 +27,8 @@ def test_what_hangs_on_hot_tables(scratch, record):
         found = moves.hanging_on(scratch, table)
         record(table, found, allowed)
         assert above(found, allowed) == {}
+
+
+def test_the_locks_of_hot_functions(scratch):
+    allowed = dict.fromkeys(found := moves.locking(scratch), 0) | limits.LOCKS
+    assert above(found, allowed) == {}

@@ -1,4 +1,4 @@
-"""How many statements a worker sends: for many jobs, for single ones, and for none."""
+"""How many statements a worker sends for many jobs, for single ones, for none; and a producer."""
 
 from __future__ import annotations
 
@@ -15,3 +15,9 @@ def test_the_statements_of_a_worker(quiet_server, scratch, record, scene):
     for name, figure in figures.items():
         record(name, {"figure": figure}, {"figure": limits.WORKER[name]})
     assert above(figures, limits.WORKER) == {}
+
+
+def test_the_statements_of_a_producer(quiet_server, scratch_dsn):
+    figures = worker.producing(scratch_dsn, quiet_server.log)
+    assert above(figures, limits.PRODUCER) == {}
+    assert min(figures.values()) > 0

@@ -29,6 +29,8 @@ SETTLED_SECONDS = 0.5  # longer than from one question to the next
 STATEMENT = re.compile(r"(\w+)\|([^|]*)\|LOG:  (?:statement|execute [^:]*): (.*)")
 CALLED = re.compile(r"eram_\w+")
 QUEUE = "eram queue default"
+TRANSACTIONS = "eram jobs default"
+PRODUCER = "producer"
 # The sessions of that name that are to be notified.
 WAITING_SESSIONS = """
     select count(*)
@@ -47,6 +49,11 @@ WAITING = {"eram_start_waiting", "eram_stop_waiting"}
 BEATS = {"eram_heartbeat", "eram_tick"}
 
 Figures = dict[str, float]
+
+
+@eram.job(transaction=True)
+def inside(job: eram.Job, conn: psycopg.Connection) -> None:
+    """Do nothing, in the transaction that completes the job."""
 
 
 class Statements(Counter[tuple[str, str]]):
@@ -87,10 +94,10 @@ class Watched:
                 found[said[2], called[0] if called else said[3]] += 1
         return found
 
-    def run(self, count: int) -> None:
+    def run(self, count: int, handler: str = "noop:nothing") -> None:
         """Enqueue as many jobs, and wait until they are completed."""
         before = self._finished()
-        fill(self.conn, count)
+        fill(self.conn, count, handler)
         wait_until(lambda: self._finished() >= before + count)
 
     def settle(self) -> None:
@@ -114,7 +121,7 @@ def watch(server: EmbeddedServer, conn: psycopg.Connection, **options: object) -
         **{**conninfo_to_dict(server.dsn), "dbname": conn.info.dbname},
         options="-c log_statement=all",
     )
-    worker = eram.Worker(dsn, allow=["noop"], **{"queues": {"default": 10}, **options})
+    worker = eram.Worker(dsn, allow=["noop", __name__], **{"queues": {"default": 10}, **options})
     watched = Watched(server.log, conn)
     worker.start()
     try:
@@ -139,7 +146,16 @@ def one_by_one(worker: Watched) -> Figures:
     worker.settle()
     for _ in range(JOBS_ALONE):
         worker.run(1)
-    return {"one by one: statements a job": worker.statements().of(QUEUE).total() / JOBS_ALONE}
+    said = worker.statements()
+    own = said.of(QUEUE)
+    figures = {
+        "one by one: statements a job": own.total() / JOBS_ALONE,
+        "one by one: of other sessions": said.besides(BEATS) - own.besides(BEATS),
+    }
+    for _ in range(JOBS_ALONE):
+        worker.run(1, inside.path)
+    said = worker.statements().of(TRANSACTIONS)
+    return {**figures, "one by one: of its transaction": said.total() / JOBS_ALONE}
 
 
 def idling(worker: Watched) -> Figures:
@@ -151,9 +167,23 @@ def idling(worker: Watched) -> Figures:
     seconds = time.monotonic() - begun_at
     return {
         "idle: statements a second": round(said.total() / seconds, 1),
+        "idle: most of a kind a second": round(max(said.values()) / seconds, 1),
         "idle: other statements": said.besides(FETCHES, WAITING, BEATS),
         "idle: transaction ids a second": round(ids / seconds, 1),
     }
+
+
+def producing(dsn: str, log: Path) -> Figures:
+    """Enqueue a job, and ten, by Python, and count what is said for each call."""
+    found: Figures = {}
+    options = {"application_name": PRODUCER, "options": "-c log_statement=all"}
+    with psycopg.connect(dsn, autocommit=True, **options) as conn:
+        heard = Watched(log, conn)
+        eram.enqueue(conn, "noop:nothing")
+        found["produce: statements a job"] = heard.statements().of(PRODUCER).total()
+        eram.enqueue_many(conn, [{"handler": "noop:nothing"}] * 10)
+        found["produce: statements a call"] = heard.statements().of(PRODUCER).total()
+    return found
 
 
 SCENES: Mapping[str, Callable[[Watched], Figures]] = {

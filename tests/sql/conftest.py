@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Iterator
 
 import psycopg
@@ -11,41 +10,25 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from pytest_postgresql.executors import PostgreSQLExecutor
-from pytest_postgresql.janitor import DatabaseJanitor
+
+from databases import fresh_database
 
 from .command_helpers import Open
 from .helpers import PERMANENT, clear, empty, is_alone, start_worker, wait_until
 from .schedule_helpers import WORKER_FUNCTIONS, Home, without_maintenance
 
-_numbers = itertools.count(1)
-
-
-@contextlib.contextmanager
-def _database(server: PostgreSQLExecutor, template: str | None = None) -> Iterator[str]:
-    name = f"sql_{next(_numbers)}"
-    janitor = DatabaseJanitor(
-        user=server.user,
-        host=server.host,
-        port=server.port,
-        password=server.password,
-        dbname=name,
-        template_dbname=template or server.template_dbname,
-    )
-    with janitor:
-        yield f"postgresql://{server.user}:{server.password}@{server.host}:{server.port}/{name}"
-
 
 @pytest.fixture
 def other_dsn(server: PostgreSQLExecutor) -> Iterator[str]:
     """A second database of the same server, with eram and with the same OIDs."""
-    with _database(server) as dsn:
+    with fresh_database(server) as dsn:
         yield dsn
 
 
 @pytest.fixture(scope="module")
 def module_dsn(server: PostgreSQLExecutor) -> Iterator[str]:
     """One database for all tests of a file: for tests that leave nothing behind."""
-    with _database(server) as dsn:
+    with fresh_database(server) as dsn:
         yield dsn
 
 
@@ -102,7 +85,7 @@ def done(ticker: psycopg.Connection) -> Iterator[str]:
 def module_home(server: PostgreSQLExecutor) -> Iterator[Home]:
     """A database whose owner, no superuser, has made the extension; and roles of all kinds."""
     with (
-        _database(server, "template1") as dsn,
+        fresh_database(server, "template1") as dsn,
         psycopg.connect(dsn, autocommit=True, application_name=PERMANENT) as admin,
     ):
         name = admin.info.dbname

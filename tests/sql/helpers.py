@@ -30,6 +30,10 @@ TABLES = (
     "eram_schedule_runs",
     "eram_unscheduled",
     "eram_declared_schedules",
+    "eram_minutes",
+    "eram_totals",
+    "eram_removal_counts",
+    "eram_recordings",
 )
 
 

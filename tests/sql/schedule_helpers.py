@@ -17,7 +17,7 @@ from .helpers import contents, row, rows, value
 HOUR, MINUTE, SECOND = dt.timedelta(hours=1), dt.timedelta(minutes=1), dt.timedelta(seconds=1)
 NOW = "select clock_timestamp()"
 HUGE = "x" * 100_000
-MAINTENANCE = ["eram:lifeline", "eram:prune", "eram:reindexer"]
+MAINTENANCE = ["eram:lifeline", "eram:prune", "eram:recorder", "eram:reindexer"]
 
 # What a worker calls, and nothing else.
 WORKER_FUNCTIONS = [

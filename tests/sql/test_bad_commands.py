@@ -43,6 +43,8 @@ def by_ticks(dsn: str, limits: str = PATIENT) -> None:
             (*_, last) = tick(ticker)
             is_idle = is_idle and not has_in_hand(ticker) and last.run_id is None
         except psycopg.Error:
+            # On a busy machine the tick itself may run into the timeout.
+            is_idle = False
             if ticker.closed:
                 ticker = open_limited(dsn, limits)
         if is_idle:

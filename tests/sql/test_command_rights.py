@@ -174,7 +174,7 @@ def test_a_worker_role_does_what_needs_no_owner(home, owner, worker):
     assert column(owner, "select id from eram_jobs order by id") == [lost, lost + 1]
     assert value(owner, "select state from eram_jobs order by id limit 1") == "available"
     done = "select name from eram_schedules where run_count = 1 order by name"
-    assert column(owner, done) == ["eram:lifeline", "eram:prune", "mail"]
+    assert column(owner, done) == ["eram:lifeline", "eram:prune", "eram:recorder", "mail"]
 
 
 @pytest.mark.parametrize("arguments", [(), (10,), (10, True), (None, True)])

@@ -20,7 +20,7 @@ from .helpers import (
     write_cursor,
 )
 
-# Their places in the cursor, and what extension/functions/fetch.sql has as constants.
+# Their places in the cursor, and what extension/functions/claim/fetch.sql has as constants.
 MARK, SWEPT_AT, COST = 0, 2, 3
 BRIEF, FEW = 100_000, 10
 LEAST = 1_000  # microseconds that a first sweep is taken to cost at most

@@ -12,6 +12,7 @@ from .helpers import (
     enqueue_many,
     fetch,
     fetch_late,
+    fetch_sweeping,
     read_cursor,
     start_worker,
     wait_until,
@@ -160,6 +161,22 @@ def test_random_settings_never_raise_and_never_lose_a_job_for_long(conn, worker)
             write_cursor(conn, cursor)
             found = fetch(conn, worker)
         assert [job.id for job in found] == [job_id]
+
+
+def test_a_dear_sweep_before_a_cheap_one_does_not_spoil_the_cursor(conn, worker):
+    """What one has cost is forgotten step by step, so it may be more than the time since the last.
+
+    If the cursor were dropped, each drop would cost a walk over all that was consumed.
+    """
+    full_at, cost = 4, 3
+    enqueue(conn)
+    assert len(fetch_sweeping(conn, worker)) == 1
+    cursor = read_cursor(conn)
+    cursor[cost] = 30_000_000
+    write_cursor(conn, cursor)
+    enqueue(conn)
+    assert len(fetch(conn, worker)) == 1
+    assert read_cursor(conn)[full_at] == cursor[full_at]
 
 
 def test_discard_all_costs_nothing_but_a_full_scan(conn, connect):

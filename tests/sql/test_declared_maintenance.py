@@ -20,6 +20,7 @@ DEFAULTS: dict[str, tuple[str, str, dict[str, Any]]] = {
         },
     ),
     "lifeline": ("60 seconds", "Etc/UTC", {"rescue_after": "1 hour"}),
+    "recorder": ("60 seconds", "Etc/UTC", {"sample": 10000}),
     "reindexer": (
         "@midnight",
         "Etc/UTC",

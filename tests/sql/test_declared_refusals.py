@@ -10,7 +10,8 @@ import pytest
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
-from .conftest import _database
+from databases import fresh_database
+
 from .declared_helpers import LIFELINE, MAIL, PRUNE, REGISTER, REPORT, maintenance, names, register
 from .helpers import clear, contents, rows, value
 from .role_helpers import Place
@@ -167,7 +168,7 @@ def test_two_of_one_name(shared, schedules, part):
 
 @pytest.fixture(scope="module")
 def module_place(server) -> Iterator[Place]:
-    with _database(server, "template1") as dsn:
+    with fresh_database(server, "template1") as dsn:
         place = Place(dsn, "public")
         try:
             place.owner.execute("create extension eram")

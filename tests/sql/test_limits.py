@@ -379,11 +379,19 @@ def test_who_waits_learns_of_a_new_limit(conn, connect):
     assert [notify.payload for notify in waiter.notifies(timeout=5, stop_after=1)] == ["default"]
 
 
+def test_a_claim_that_has_waited_for_its_turn_meets_a_pause(conn):
+    """It saw the queue open before; what it may claim it asks when it has the queue's lock."""
+    set_limit(conn, 3)
+    assert value(conn, "select _eram_take_room('default')") == 3
+    conn.execute("select eram_pause_queue('default')")
+    assert value(conn, "select _eram_take_room('default')") == 0
+
+
 def test_a_paused_queue_with_a_limit_is_paused(conn, worker):
     set_limit(conn, 5)
     enqueue(conn)
     conn.execute("select eram_pause_queue('default')")
     assert fetch(conn, worker) == []
-    assert value(conn, "select mark from eram_start_waiting('default')") is not None
+    assert value(conn, "select mark from eram_start_waiting('default')") is None
     conn.execute("select eram_resume_queue('default')")
     assert len(fetch(conn, worker)) == 1

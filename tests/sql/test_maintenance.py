@@ -27,6 +27,7 @@ DEFAULTS: dict[str, tuple[str, dict]] = {
             "max_age": {"completed": "1 day", "cancelled": "1 day", "discarded": "7 days"},
         },
     ),
+    "eram:recorder": ("60 seconds", {"sample": 10000}),
     "eram:reindexer": (
         "@midnight",
         {"indexes": ["eram_jobs_args_index", "eram_jobs_meta_index"], "timeout": 15},
@@ -113,6 +114,7 @@ def test_a_change_of_maintenance_sticks(shared, is_first):
     changed = {
         "eram:prune": ("10 minutes", DEFAULTS["eram:prune"][1] | {"limit": 5}),
         "eram:lifeline": ("60 seconds", {"rescue_after": 90}),
+        "eram:recorder": DEFAULTS["eram:recorder"],
         "eram:reindexer": ("0 3 * * sun", DEFAULTS["eram:reindexer"][1] | {"timeout": "1 minute"}),
     }
     for _ in range(2):
@@ -184,7 +186,7 @@ def test_maintenance_that_is_being_removed_during_the_first_tick_is_gone(shared,
     assert maintenance(shared) == {}
     remover.commit()
     tick(shared, 0)
-    assert set(maintenance(shared)) == {"eram:lifeline", "eram:reindexer"}
+    assert set(maintenance(shared)) == {"eram:lifeline", "eram:recorder", "eram:reindexer"}
 
 
 def test_a_tick_does_not_wait_for_who_changes_what_is_kept(shared, connect):
@@ -198,3 +200,19 @@ def test_a_tick_does_not_wait_for_who_changes_what_is_kept(shared, connect):
     tick(shared, 0)
     shared.execute("reset lock_timeout")
     assert entry(shared, "eram:prune").last_error is None
+
+
+def test_two_who_bring_a_task_back_at_a_time_both_have_what_they_change(shared, connect):
+    tick(shared, 0)
+    call(shared, "eram_unschedule", name="eram:prune")
+    first, second = connect(autocommit=False), connect()
+    change = "select eram_schedule_maintenance('prune', options => %s)"
+    first.execute(change, ['{"limit": 7}'])
+    threads = Threads()
+    threads.start(lambda: second.execute(change, ['{"max_age": "2 days"}']))
+    wait_for_lock_wait(shared, second)
+    first.commit()
+    threads.join()
+    options = maintenance(shared)["eram:prune"][1]
+    assert (options["limit"], options["max_age"]) == (7, "2 days")
+    assert value(shared, "select count(*) from eram_unscheduled") == 0

@@ -9,7 +9,8 @@ import pytest
 from psycopg import errors, sql
 from psycopg.types.json import Jsonb
 
-from .conftest import _database
+from databases import fresh_database
+
 from .helpers import clear, column, contents, enqueue, value
 from .role_helpers import Place
 from .schedule_helpers import make_due, schedule, tick
@@ -31,7 +32,7 @@ each_door = pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
 
 @pytest.fixture(scope="module")
 def module_place(server) -> Iterator[Place]:
-    with _database(server, "template1") as dsn:
+    with fresh_database(server, "template1") as dsn:
         place = Place(dsn, "public")
         try:
             place.owner.execute("create extension eram")
@@ -129,6 +130,34 @@ def test_a_job_of_another_queue_is_not_replaced(place):
         enqueue(producer, queue="other", unique=reaching)
     assert value(place.owner, "select args from eram_jobs where id = %s", job_id) == {}
     enqueue(producer, queue="mail", unique={"on_conflict": "replace"})
+
+
+def test_a_job_of_another_queue_is_not_kept_out(place):
+    producer = restricted(place, "mail")
+    reaching = {"fields": ["handler", "args"]}
+    with pytest.raises(errors.InsufficientPrivilege, match="jobs of other queues"):
+        enqueue(producer, queue="mail", unique=reaching)
+    job_id = enqueue(place.owner, queue="other", unique=reaching)
+    assert column(place.owner, "select id from eram_jobs") == [job_id]
+    enqueue(producer, queue="mail", unique={"fields": ["handler", "args", "queue"]})
+
+
+def test_another_name_is_no_right_to_other_queues(place):
+    producer = restricted(place, "mail")
+    role = sql.Identifier(user(producer))
+    other = sql.Identifier(f"{user(producer)} renamed")
+    rename = sql.SQL("alter role {} rename to {}")
+    place.admin.execute(rename.format(role, other))
+    try:
+        for queue in ("other", "mail"):
+            with pytest.raises(errors.InsufficientPrivilege):
+                enqueue(producer, queue=queue)
+        place.owner.execute(GRANT, [user(producer), "enqueue", ["mail"]])
+        enqueue(producer, queue="mail")
+        with pytest.raises(errors.InsufficientPrivilege):
+            enqueue(producer, queue="other")
+    finally:
+        place.admin.execute(rename.format(other, role))
 
 
 def test_the_last_grant_holds(place):

@@ -179,6 +179,56 @@ def test_a_key_taken_for_a_job_that_is_gone_is_given_back(conn, connect, worker,
     assert value(conn, TAKEN) == (end == "rollback")
 
 
+@both_ways
+def test_a_job_changed_while_its_retry_waits_keeps_what_it_became(conn, connect, worker, way):
+    """The retry waits for the key; who has it retries, changes and cancels the job."""
+    first = put(conn).id
+    conn.execute("select eram_cancel_job(%s)", [first])
+    changer, retrier = connect(autocommit=False), connect()
+    assert retry(changer, "one", first) is True
+    assert value(changer, "select eram_update_job(%s, priority => 9)", first) is True
+    assert value(changer, "select eram_cancel_job(%s)", first) is True
+    answers: list[bool] = []
+    threads = Threads()
+    threads.start(lambda: answers.append(retry(retrier, way, first)))
+    wait_for_lock_wait(conn, retrier)
+    changer.commit()
+    threads.join(10)
+    # Several at once pass over what another has just changed.
+    assert answers == [way == "one"]
+    assert rows(conn, "select * from eram_check()") == []
+    assert way == "many" or fetch(conn, worker)[0].priority == 9
+
+
+@both_ways
+@kinds
+def test_a_job_that_ended_again_while_its_retry_saw_its_key_takes_it_anew(conn, connect, way, kind):
+    """The retry finds the key to be the job's own; before it takes the ticket, that is over."""
+    first = put(conn, unique=kind).id
+    conn.execute("select eram_cancel_job(%s)", [first])
+    starter, canceller = connect(autocommit=False), connect(autocommit=False)
+    retrier = connect()
+    assert retry(starter, "one", first) is True
+    answers: list[bool] = []
+    threads = Threads()
+    threads.start(lambda: answers.append(retry(retrier, way, first)))
+    wait_for_lock_wait(conn, retrier)
+    locking = Threads()
+    locking.start(lambda: canceller.execute("lock table eram_finished_jobs in share mode"))
+    wait_for_lock_wait(conn, canceller)
+    starter.commit()
+    locking.join(10)
+    wait_for_lock_wait(conn, retrier)
+    assert value(canceller, "select eram_cancel_job(%s)", first) is True
+    canceller.commit()
+    threads.join(10)
+    # Several at once pass over what another has just changed.
+    assert answers == [way == "one"]
+    assert value(conn, TAKEN) == (way == "one")
+    assert rows(conn, "select * from eram_check()") == []
+    assert put(conn, unique=kind).is_duplicate is (way == "one")
+
+
 def test_retries_and_enqueues_of_the_same_keys_neither_collide_nor_deadlock(conn, connect, worker):
     """Bulk retries of many keys race batches that enqueue the same keys in another order."""
     keys = list(range(40))

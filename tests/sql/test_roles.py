@@ -15,9 +15,9 @@ import pytest
 from psycopg import errors, sql
 
 import eram
+from databases import fresh_database
 from eram.install import install
 
-from .conftest import _database
 from .helpers import at_once, clear, column, enqueue, fetch, rows, start_worker, value, wait_until
 from .role_helpers import FUNCTIONS, RELATIONS, Place
 
@@ -29,8 +29,10 @@ OWNERS = {
 }
 PRODUCERS = {"eram_enqueue_job", "eram_enqueue_jobs", "eram_version"}
 LOOKED_AT = {
-    *("eram_jobs", "eram_latest_jobs", "eram_errors", "eram_queue_stats"),
-    *("eram_queues", "eram_handlers", "eram_workers", "eram_schedules"),
+    *("eram_jobs", "eram_latest_jobs", "eram_errors"),
+    *("eram_queues", "eram_handlers", "eram_workers", "eram_schedules", "eram_metrics"),
+    *("eram_queue_stats", "eram_handler_stats", "eram_worker_stats"),
+    *("eram_throughput", "eram_latency", "eram_totals"),
 }
 ODD = 'Jobs of "us"'
 
@@ -38,7 +40,7 @@ ODD = 'Jobs of "us"'
 @pytest.fixture(scope="module", params=["extension", "script"])
 def module_place(server, request) -> Iterator[Place]:
     """The extension in public, or the plain script in a schema with an odd name."""
-    with _database(server, "template1") as dsn:
+    with fresh_database(server, "template1") as dsn:
         place = Place(dsn, "public" if request.param == "extension" else ODD)
         try:
             if request.param == "extension":

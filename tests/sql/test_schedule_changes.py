@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .helpers import value
+from .helpers import Threads, value, wait_for_lock_wait
 from .schedule_helpers import (
     ENTRY_COUNT,
     HISTORY,
@@ -90,3 +90,20 @@ def test_to_resume_what_is_not_paused_keeps_its_phase(shared):
     due = make_due(shared, "mail")
     assert call(shared, "eram_resume_schedule", name="mail") is False
     assert entry(shared, "mail").next_run_at == due
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_a_command_that_was_due_when_its_entry_became_a_job_is_not_run(shared, connect, was_there):
+    """Whoever makes it a job waits for the one who makes it a command, and saw neither before."""
+    if was_there:
+        schedule(shared, "tidy")
+    first, second = connect(autocommit=False), connect()
+    schedule_sql(first, "tidy", "select 1/0")
+    call(first, "eram_run_schedule", name="tidy")
+    threads = Threads()
+    threads.start(lambda: schedule(second, "tidy"))
+    wait_for_lock_wait(shared, second)
+    first.commit()
+    threads.join()
+    assert entry(shared, "tidy").action == "job"
+    assert value(shared, "select count(*) from eram_schedule_runs") == 0

@@ -252,7 +252,7 @@ def test_all_at_once_for_the_first_time(conn, connect):
     tickers = [connect() for _ in range(TICKERS)]
     at_once(*[lambda one=one: tick(one) for one in tickers])
     names = column(conn, "select name from eram_schedules order by name")
-    assert names == ["eram:lifeline", "eram:prune", "eram:reindexer"]
+    assert names == ["eram:lifeline", "eram:prune", "eram:recorder", "eram:reindexer"]
 
 
 def test_lost_commands_of_entries_that_others_are_at(conn, connect):

@@ -309,6 +309,20 @@ def test_no_job_of_a_paused_queue_is_due_next(conn):
     assert row(conn, START, "default").next_due_at is None
 
 
+def test_enqueues_into_a_paused_queue_notify_nobody_and_its_resume_does(conn, connect):
+    """Neither who waited before it was paused, nor who would wait now."""
+    waiters = [connect(), connect()]
+    mark = row(waiters[0], START, "default").mark
+    conn.execute("select eram_pause_queue('default')")
+    assert row(waiters[0], AGAIN, "default", mark).mark is None
+    assert row(waiters[1], START, "default").mark is None
+    enqueue(conn)
+    assert [notices(waiter, 0.1) for waiter in waiters] == [[], []]
+    conn.execute("select eram_resume_queue('default')")
+    assert [notices(waiter, 0.2) for waiter in waiters] == [["default"]] * 2
+    assert row(waiters[1], START, "default").mark is not None
+
+
 def test_a_queue_name_of_any_kind_can_be_waited_for(conn, connect):
     queue = 'O\'Brien "🦀" ' + "x" * 100
     waiter = connect()
