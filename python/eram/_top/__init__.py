@@ -1,0 +1,1 @@
+"""What `eram.top` consists of: looking, drawing, and a terminal to draw on."""
