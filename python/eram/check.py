@@ -1,7 +1,7 @@
 """`python -m eram check`: say whether all is well in a database.
 
-It asks eram_check() for violated invariants, and looks for what else an operator would want to
-know: another version, nobody who ticks, schedules that fail, queues that nobody serves.
+It asks eram_check() for violated invariants and eram_health() for what else an operator would want
+to know, and compares the version with that of this package.
 """
 
 from __future__ import annotations
@@ -17,90 +17,18 @@ from psycopg.rows import tuple_row
 from eram._programs import command_line
 from eram._runtime.config import check_dsn
 from eram._server import extension, installation
-from eram._server.installation import Installation
 
 MAX_SHOWN_PROBLEMS = 50
 
-# Each returns what is wrong, the job that it is about or null, and what there is to say of it.
 _VIOLATIONS = "select violation, job_id, detail from eram_check()"
-
-# Longer than a crontab's minute and what a tick may take.
-_OVERDUE = """
-with overdue as (
-    select
-        schedules.name,
-        schedules.next_run_at,
-        schedules.action in ('sql', 'top_level') as is_command
-    from eram_schedules as schedules
-    where schedules.next_run_at < statement_timestamp() - interval '5 minutes'
-)
-select
-    case when bool_and(overdue.is_command) then 'nobody runs commands' else 'nobody ticks' end,
-    null::bigint,
-    format(
-        '%s of the schedules are overdue, "%s" since %s; run %s',
-        count(*),
-        (array_agg(overdue.name order by overdue.next_run_at))[1],
-        min(overdue.next_run_at)::timestamptz(0),
-        case
-            when bool_and(overdue.is_command) then 'a worker as the owner of eram'
-            else 'a worker, or python -m eram tick'
-        end)
-from overdue
-having count(*) > 0
+# An eram that is older than its package may have no such function.
+_HAS_HEALTH = "select to_regprocedure('eram_health()') is not null"
+_HEALTH = """
+select name, level, concat_ws('; ', finding, action)
+from eram_health()
+where level <> 'ok'
 """
-
-_FAILING_SCHEDULES = """
-select
-    'schedule failed',
-    schedules.last_job_id,
-    format(
-        '"%s" at %s: %s',
-        schedules.name,
-        schedules.last_run_at::timestamptz(0),
-        schedules.last_error)
-from eram_schedules as schedules
-where
-    schedules.last_error is not null
-    and not schedules.is_paused
-order by schedules.name
-"""
-
-# As long as a worker of which others hear nothing, but who may be behind a pooler, takes at most.
-_SILENT_WORKERS = """
-select
-    'worker is silent',
-    null::bigint,
-    format('worker %s, "%s", since %s', workers.id, workers.name,
-        workers.heartbeat_at::timestamptz(0))
-from eram_workers as workers
-where
-    workers.ended_at is null
-    and workers.heartbeat_at < statement_timestamp() - interval '2 minutes'
-order by workers.id
-"""
-
-_UNSERVED_QUEUES = """
-select
-    'nobody serves a queue',
-    null::bigint,
-    format(
-        'queue "%s": %s jobs are due, the first for %s',
-        stats.queue,
-        stats.due_count,
-        stats.oldest_due_age::interval(0))
-from eram_queue_stats as stats
-where
-    stats.worker_count = 0
-    and not stats.is_paused
-    and stats.oldest_due_age > interval '1 minute'
-order by stats.queue
-"""
-
 _WORKER_COUNT = "select count(*) from eram_workers where ended_at is null"
-_HAS_MAINTENANCE = (
-    "select exists (select from eram_schedules where action in ('prune', 'lifeline'))"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,8 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_line.CommandParser(
         "check",
         "Say whether all is well in a database: violated invariants (which reads all jobs),"
-        " another version than that of this package, schedules that are overdue or have failed,"
-        " workers that have gone silent, and queues with due jobs that nobody serves."
+        " another version than that of this package, and what eram_health() finds, such as"
+        " schedules that are overdue or have failed, workers that have gone silent, and queues"
+        " with due jobs that nobody serves. What is critical there is a problem, what is a"
+        " warning or cannot be seen is a note."
         "\n\n"
         "It changes nothing. A role needs to be granted read.",
         examples=("--dsn postgresql:///shop", "--json"),
@@ -164,22 +94,18 @@ def check(conn: psycopg.Connection[Any]) -> Findings:
     """
     found = installation.demand(conn)
     version = found.version(conn)
-    problems = list(_version_problems(found, version))
-    with psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
-        for query in (
-            _VIOLATIONS,
-            _OVERDUE,
-            _FAILING_SCHEDULES,
-            _SILENT_WORKERS,
-            _UNSERVED_QUEUES,
-        ):
-            for problem, job_id, detail in cursor.execute(query):
-                problems.append(Problem(problem=problem, job_id=job_id, detail=detail))
-        worker_count = (cursor.execute(_WORKER_COUNT).fetchone() or (0,))[0]
-        has_maintenance = (cursor.execute(_HAS_MAINTENANCE).fetchone() or (False,))[0]
+    problems = list(_version_problems(version))
     notes = []
-    if not has_maintenance:
-        notes.append("nobody has ticked yet: run a worker, or python -m eram tick")
+    with psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
+        for problem, job_id, detail in cursor.execute(_VIOLATIONS):
+            problems.append(Problem(problem=problem, job_id=job_id, detail=detail))
+        if (cursor.execute(_HAS_HEALTH).fetchone() or (False,))[0]:
+            for name, level, detail in cursor.execute(_HEALTH):
+                if level == "critical":
+                    problems.append(Problem(problem=name, job_id=None, detail=detail))
+                else:
+                    notes.append(f"{name}: {detail}")
+        worker_count = (cursor.execute(_WORKER_COUNT).fetchone() or (0,))[0]
     return Findings(
         version=version,
         schema=found.schema,
@@ -190,18 +116,12 @@ def check(conn: psycopg.Connection[Any]) -> Findings:
     )
 
 
-def _version_problems(found: Installation, version: str) -> Sequence[Problem]:
+def _version_problems(version: str) -> Sequence[Problem]:
     ours = extension.version()
-    details = []
-    if version != ours:
-        details.append(
-            f"the database has {version}, this package is {ours}; python -m eram upgrade"
-        )
-    if found.extension_version not in {None, version}:
-        details.append(
-            f"the extension is noted as {found.extension_version}, its functions are of {version}"
-        )
-    return [Problem(problem="another version", job_id=None, detail=each) for each in details]
+    if version == ours:
+        return []
+    detail = f"the database has {version}, this package is {ours}; python -m eram upgrade"
+    return [Problem(problem="another version", job_id=None, detail=detail)]
 
 
 def _check(dsn: str, *, is_json: bool) -> int:

@@ -41,7 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             MISUSED: "wrong options",
         },
     )
-    parser.add_argument("--directory", type=Path, help="where the server keeps its data")
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        help="where the server keeps its data (default: eram in XDG_DATA_HOME, or ~/.local/share)",
+    )
     parser.add_argument("--bin-dir", type=Path, help="the programs of another PostgreSQL server")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--background", action="store_true", help="start it and return")

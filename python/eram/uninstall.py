@@ -39,12 +39,26 @@ where
 _LOCK_WAIT = "40ms"
 _LOCK_PATIENCE = 5.0
 _PAUSE = 0.05
-# What a plain install has made, in an order in which each statement can drop its kind as a whole.
+# What a plain installation has made, in an order in which each statement can drop its kind as a
+# whole: some views call functions, and some functions take rows of the others.
 # There is nothing else under such a name.
 _OBJECTS = """
 with objects as (
     select
-        case class.relkind when 'v' then 2 when 'r' then 3 else 4 end as place,
+        case
+            when class.relkind = 'r' then 4
+            when class.relkind = 'c' then 5
+            when exists (
+                select
+                from pg_rewrite as rules
+                join pg_depend as dependency
+                    on dependency.classid = 'pg_rewrite'::regclass
+                    and dependency.objid = rules.oid
+                    and dependency.refclassid = 'pg_proc'::regclass
+                where rules.ev_class = class.oid
+            ) then 1
+            else 3
+        end as place,
         case class.relkind when 'v' then 'view' when 'r' then 'table' else 'type' end as kind,
         class.oid::regclass::text as name
     from pg_class as class
@@ -59,7 +73,7 @@ with objects as (
         )
     union all
     select
-        1,
+        2,
         'routine',
         functions.oid::regprocedure::text
     from pg_proc as functions
@@ -109,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_line.CommandParser(
         "uninstall",
         "Remove eram from a database with all jobs and schedules, in one transaction: by DROP"
-        " EXTENSION, or object by object after a plain install. The schema is left."
+        " EXTENSION, or object by object for a plain installation. The schema is left."
         "\n\n"
         "It is refused while jobs wait or run, unless they may go, and while something else depends"
         " on eram, such as a view of yours. Run it as the owner of eram, without workers.",

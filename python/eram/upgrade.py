@@ -1,8 +1,8 @@
 """`python -m eram upgrade`: bring the eram of a database to the version of this package.
 
 What CREATE EXTENSION has made is upgraded by ALTER EXTENSION, with the scripts among the server's
-files; a plain install by the same scripts, which this package carries. With `--adopt` a plain
-install becomes an extension, with all that is in it.
+files; a plain installation by the same scripts, which this package carries. With `--adopt` a plain
+installation becomes an extension, with all that is in it.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Bring the eram of a database to the version of this package, in one transaction."
         "\n\n"
         "What CREATE EXTENSION has made is upgraded by ALTER EXTENSION: the server must have the"
-        " files of the new version (make install). A plain install is upgraded by the scripts in"
-        " this package. Run it as the owner of eram."
+        " files of the new version (make install). A plain installation is upgraded by the scripts"
+        " in this package. Run it as the owner of eram."
         "\n\n"
-        "With --adopt, a plain install becomes the extension, with all that is in it: for a server"
-        " that has the files now.",
+        "With --adopt, a plain installation becomes the extension, with all that is in it: for a"
+        " server that has the files now.",
         examples=("--dsn postgresql:///shop", "--json", "--adopt"),
         exit_codes={
             command_line.FINE: "the database has the version of this package, now or already",
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_dsn()
     parser.add_argument(
-        "--adopt", action="store_true", help="make a plain install an extension afterwards"
+        "--adopt", action="store_true", help="make a plain installation the extension afterwards"
     )
     parser.add_json()
     chosen = parser.parse_args(argv)

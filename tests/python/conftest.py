@@ -19,10 +19,10 @@ import sample_jobs
 import testing_jobs
 from helpers import PATIENCE, eventually
 from pytest_postgresql.executors import PostgreSQLExecutor
-from pytest_postgresql.janitor import DatabaseJanitor
 from wait_helpers import Wait, WatchedEar, wait_on_a_connection, wait_on_an_async_connection
 
 import eram
+from databases import fresh_database
 from eram._jobs import watch
 
 FOLDER = Path(__file__).parent
@@ -253,16 +253,7 @@ def ears(monkeypatch: pytest.MonkeyPatch) -> list[WatchedEar]:
 @pytest.fixture(scope="session")
 def testing_dsn(server: PostgreSQLExecutor) -> Iterator[str]:
     """One database for all tests that roll everything back; nothing may be left in it."""
-    janitor = DatabaseJanitor(
-        user=server.user,
-        host=server.host,
-        port=server.port,
-        password=server.password,
-        dbname="testing",
-        template_dbname=server.template_dbname,
-    )
-    with janitor:
-        dsn = f"postgresql://{server.user}:{server.password}@{server.host}:{server.port}/testing"
+    with fresh_database(server) as dsn:
         yield dsn
         with psycopg.connect(dsn) as conn:
             assert conn.execute("select from eram_jobs").fetchall() == []

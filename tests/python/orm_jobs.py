@@ -26,11 +26,6 @@ class Effect(Base):
     value: Mapped[int] = mapped_column(BigInteger, primary_key=True)
 
 
-class Checked(Base):
-    __tablename__ = "checked"
-    value: Mapped[int] = mapped_column(primary_key=True)
-
-
 @eram.job
 def add(job, session, value):
     session.add(Effect(value=value))

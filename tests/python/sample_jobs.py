@@ -224,11 +224,20 @@ def say_and_sleep(has_begun):
     time.sleep(PATIENCE)
 
 
+def say_and_compute(has_begun):
+    """Call nothing that a signal could interrupt."""
+    has_begun.set()
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        pass
+
+
 @eram.job
-def terminate_child(job):
+def terminate_child(job, *, computes=False):
     context = multiprocessing.get_context("fork")
     has_begun = context.Event()
-    child = context.Process(target=say_and_sleep, args=(has_begun,))
+    target = say_and_compute if computes else say_and_sleep
+    child = context.Process(target=target, args=(has_begun,))
     child.start()
     assert has_begun.wait(PATIENCE)
     child.terminate()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 
 import psycopg
 import pytest
 import sample_jobs
 from helpers import PATIENCE, eventually, schedule_of, value
+
+from eram._base.outage import Outage
+from eram._runtime.commands import Command, CommandRunner
 
 NOTHING_IN_HAND = "select count(*) = 0 from eram_schedule_runs"
 
@@ -60,6 +64,20 @@ def test_top_level_command_runs(conn, start_worker):
     assert run_now(conn, "v", "vacuum effects", is_top_level=True)["last_error"] is None
     vacuumed = "select vacuum_count from pg_stat_user_tables where relname = 'effects'"
     eventually(lambda: value(conn, vacuumed) == 1)
+
+
+def test_command_that_the_server_has_given_up_is_not_run(conn, dsn):
+    """Its ticker was too slow, and the next occurrence may be under way."""
+    schedule_sql(conn, "late", "insert into effects values (1)", is_top_level=True)
+    conn.execute("select eram_run_schedule('late')")
+    row = conn.execute("select run_id, command from eram_tick(1)").fetchone()
+    conn.execute("select eram_finish_command(%s, 'it was lost')", row[:1])
+    ended = threading.Event()
+    runner = CommandRunner(dsn, outage=Outage(), on_ended=ended.set)
+    runner.start(Command(run_id=row[0], text=row[1], schedule="late", timeout_milliseconds=9000))
+    assert ended.wait(PATIENCE)
+    assert (effects(conn), runner.failure_count) == ([], 1)
+    assert schedule_of(conn, "late")["last_error"] == "it was lost"
 
 
 def test_percent_signs_are_no_placeholders(conn, start_worker):

@@ -12,8 +12,14 @@ import sample_jobs
 from helpers import eventually, job_of, wait_for_state
 
 import eram
+from eram._base.outage import Outage
+from eram._jobs.finding import Handlers
+from eram._jobs.outcome import Released
+from eram._runtime.event_loop import EventLoop
+from eram._runtime.execution import Executor
 from eram._transactions import driver_probe
 from eram._transactions.driver import Drivers
+from eram._transactions.driver_runner import DriverRunner
 from eram._transactions.losses import as_outage
 
 
@@ -170,6 +176,19 @@ def test_timed_out_handler_is_cut_off_without_a_cancel_of_its_library(conn, star
     eventually(lambda: conn.execute(asleep).fetchone() == (0,))
     assert effects(conn) == [-1]
     assert ("cancel", {}) not in custom_driver.built
+
+
+def test_job_that_timed_out_while_the_driver_connected_is_not_run(conn, driver_of):
+    job = eram.Job((1, 1, "a:b", b"\1{}", b"\1{}", [], "q", 0, 1, 1, 0, 0, 0, 1.0))
+    job.mark_timed_out()
+    outage = Outage()
+    part = outage.part("test")
+    part.lost(psycopg.OperationalError("gone"))
+    runner = DriverRunner(Drivers(driver_of()), stopping=threading.Event(), part=part)
+    executor = Executor(Handlers([]), loop=EventLoop("test"))
+    assert runner(job, custom_driver.add, executor) == Released(job)
+    assert not outage
+    runner.close()
 
 
 def test_driver_says_where_the_worker_connects(conn, start):

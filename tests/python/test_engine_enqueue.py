@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import socket
 
 import psycopg
 import pytest
 import sample_jobs
 from helpers import PATIENCE, eventually, job_of, value
+from proxy import BrokenLinkError, Link, Proxy
 
 import eram
 from eram.drivers.psycopg import PsycopgDriver
@@ -52,6 +55,45 @@ def test_lost_connection_is_replaced(conn, make_engine):
         conn.execute(f"select pg_terminate_backend(pid, 5000) {MINE}")
         engine.enqueue("any")
     assert value(conn, "select count(*) from eram_jobs") == 3
+
+
+class LosingLink(Link):
+    """Breaks instead of passing an answer on, when it is told to."""
+
+    def to_client(self, data):
+        if self.proxy.is_broken:
+            self.proxy.is_broken = False
+            raise BrokenLinkError
+        return data
+
+
+@pytest.fixture
+def network(conn):
+    proxy = Proxy(conn, LosingLink)
+    yield proxy
+    proxy.close()
+
+
+def test_enqueue_whose_answer_got_lost_is_not_made_again(dsn, conn, make_engine, network):
+    """It is stored, or it is not: that is for the caller to say."""
+    engine = make_engine(dsn=network.dsn(dsn))
+    engine.enqueue("any")
+    network.is_broken = True
+    with pytest.raises(psycopg.OperationalError):
+        engine.enqueue("any")
+    assert value(conn, "select count(*) from eram_jobs") == 2
+    engine.enqueue("any")
+    assert value(conn, "select count(*) from eram_jobs") == 3
+
+
+def test_connection_that_broke_without_a_word_is_replaced(dsn, conn, make_engine, network):
+    engine = make_engine(dsn=network.dsn(dsn))
+    for _ in range(2):
+        engine.enqueue("any")
+        for each in network._sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+    assert value(conn, "select count(*) from eram_jobs") == 2
 
 
 def test_stop_closes_them_and_more_can_be_had(conn, make_engine):

@@ -14,7 +14,9 @@ from helpers import PATIENCE, eventually, job_of, value, wait_for_state
 import eram
 from eram._engine import run
 from eram._engine.local_handlers import LocalHandler, LocalHandlers
+from eram._engine.main_loop import MainLoop
 from eram._jobs.handlers import made
+from eram._jobs.outcome import Released
 
 SECRET = contextvars.ContextVar("SECRET", default="none")
 
@@ -325,3 +327,10 @@ def test_timeout_says_where_the_handler_is(conn, make_engine, running, asynchron
     # What is below it is none of the handler's.
     assert "engine.py" not in errors
     assert not asynchronous or is_cut.wait(PATIENCE)
+
+
+def test_job_cancelled_before_it_was_handed_over_is_not_begun(aside):
+    job = eram.Job((1, 1, "a", b"\1{}", b"\1{}", [], "q", 0, 1, 1, 0, 0, 0, None))
+    job.mark_cancelled()
+    outcome = aside.submit(MainLoop().call, job, pytest.fail).result(PATIENCE)
+    assert outcome == Released(job)

@@ -72,6 +72,7 @@ timezone = "Etc/UTC"
 ENTRIES = [
     ("eram:lifeline", "60 seconds"),
     ("eram:prune", "30 seconds"),
+    ("eram:recorder", "60 seconds"),
     ("eram:reindexer", "@midnight"),
     ("eramjs_jobs:hourly_worker", "0 * * * *"),
     ("eramjs_jobs:minute_worker", "* * * * *"),

@@ -50,9 +50,10 @@ def test_child_leaves_the_transaction_alone(conn, spawn_worker, way):
     assert values == [(1,), (3,), (4,)]
 
 
-def test_signal_to_a_child_does_not_stop_the_worker(conn, spawn_worker):
+@pytest.mark.parametrize("computes", [False, True])
+def test_signal_to_a_child_does_not_stop_the_worker(conn, spawn_worker, computes):
     worker = spawn_worker()
-    answer = sample_jobs.terminate_child.enqueue(conn)
+    answer = sample_jobs.terminate_child.enqueue(conn, computes=computes)
     job = wait_for_state(conn, answer.id, "completed")
     assert job["result"] == {"child": -signal.SIGTERM}
     after = sample_jobs.nothing.enqueue(conn)

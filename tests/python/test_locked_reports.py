@@ -62,6 +62,20 @@ def test_locked_job_holds_up_no_other(conn, start_worker, lock, end, caplog):
     assert caplog.text.count("is locked by someone") == 1
 
 
+def test_worker_does_not_end_before_all_is_reported(conn, start_worker, lock, caplog):
+    worker = start_worker()
+    answer = sample_jobs.wait_and.enqueue(conn, name="a", end="return")
+    assert sample_jobs.started["a"].wait(PATIENCE)
+    rival = lock(answer.id)
+    sample_jobs.gates["a"].set()
+    eventually(lambda: f"job {answer.id} is locked by someone" in caplog.text)
+    worker.stop()
+    assert not worker.join(1)
+    rival.rollback()
+    assert worker.join(PATIENCE)
+    assert job_of(conn, answer.id)["state"] == "completed"
+
+
 def test_cancel_that_is_committed_after_all_counts(conn, start_worker, lock, caplog):
     worker = start_worker()
     answer = sample_jobs.wait_and.enqueue(conn, name="a", end="return")

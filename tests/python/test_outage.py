@@ -74,6 +74,17 @@ def test_part_that_needs_no_database_any_more_holds_nothing_up(said):
     assert len(said()) == 2
 
 
+def test_who_stops_meanwhile_has_not_seen_the_end(said):
+    outage = Outage()
+    one, other = outage.part("one"), outage.part("other")
+    one.lost(REFUSED)
+    other.lost(REFUSED)
+    one.leave()
+    other.leave()
+    assert not outage
+    assert said() == ["one waits for its database: connection refused"]
+
+
 def test_long_outage_is_said_again(said, monkeypatch):
     monkeypatch.setattr(outage_module, "REMINDER_SECONDS", 0.0)
     outage = Outage()

@@ -9,7 +9,7 @@ from helpers import PATIENCE, eventually, schedule_of, value, wait_for_state
 from proxy import PoolerLink, Proxy
 
 RUNS = "select count(*) from eram_jobs where meta ->> 'schedule' = %s and state = 'completed'"
-TICKED = "select count(*) = 3 from eram_schedules where name like 'eram:%%'"
+TICKED = "select count(*) = 4 from eram_schedules where name like 'eram:%%'"
 # What somebody must be granted who only runs jobs.
 WORKER_FUNCTIONS = (
     "eram_version",
@@ -189,7 +189,7 @@ def test_worker_that_is_not_the_owner_leaves_commands_to_others(
         " is_top_level => true)"
     )
     commands = ("sql", "top", "eram:reindexer")
-    for task in ("prune", "lifeline", "reindexer"):
+    for task in ("prune", "lifeline", "recorder", "reindexer"):
         conn.execute("select eram_schedule_maintenance(%s)", (task,))
     conn.execute("update eram_schedules set next_run_at = clock_timestamp()")
 
@@ -197,7 +197,7 @@ def test_worker_that_is_not_the_owner_leaves_commands_to_others(
     ghost.close()
     assert wait_for_state(conn, lost.id, "completed")["attempt"] == 2
     eventually(lambda: value(conn, RUNS, "pulse") >= 2)
-    for name in ("eram:prune", "eram:lifeline"):
+    for name in ("eram:prune", "eram:lifeline", "eram:recorder"):
         eventually(lambda name=name: schedule_of(conn, name)["run_count"] >= 1)
         assert schedule_of(conn, name)["last_error"] is None
     assert [schedule_of(conn, name)["run_count"] for name in commands] == [0, 0, 0]

@@ -7,6 +7,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 import sample_jobs
 import timed_jobs
@@ -168,10 +169,13 @@ def executor():
 def test_job_that_timed_out_while_there_was_no_connection_is_not_run(dsn):
     job = make_job(1, 1.0)
     job.mark_timed_out()
-    runner = TransactionRunner(
-        dsn, "eram jobs test", stopping=threading.Event(), part=Outage().part("test")
-    )
+    outage = Outage()
+    part = outage.part("test")
+    part.lost(psycopg.OperationalError("gone"))
+    runner = TransactionRunner(dsn, "eram jobs test", stopping=threading.Event(), part=part)
     assert runner(job, timed_jobs.insert_quickly, executor()) == Released(job)
+    # Its thread waits no longer, and may have nothing to do for long.
+    assert not outage
     runner.close()
 
 

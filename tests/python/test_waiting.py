@@ -91,6 +91,24 @@ def test_poll_that_has_found_a_job_is_followed_by_a_question(conn, connect, idle
     assert value(conn, "select count(*) from eram_finished_jobs") == 1
 
 
+@pytest.fixture
+def held_up(connect):
+    """A session that cannot settle, because a transaction is open that was there before."""
+    connect().execute("begin; select pg_current_xact_id()")
+    session = WaitingSession(connect(), connect())
+    session.fetch()
+    return session
+
+
+def test_session_that_cannot_settle_polls_ever_more_rarely(held_up):
+    """What is committed late is found after a tenth of the time that it has taken, at the most."""
+    assert all(held_up.fetch() for _ in range(8))
+    assert held_up.waiting.seconds_left() < 1
+    held_up.waiting._declared_at -= 600
+    eventually(lambda: held_up.fetch() and held_up.waiting.seconds_left() > 50)
+    assert held_up.waiting.seconds_left() < 70
+
+
 def test_jobs_for_later_start_when_they_are_due_whatever_came_before(conn, start_worker):
     """No poll helps: the next one is far away."""
     start_worker(queues={"default": 3}, poll_interval=NEVER_POLL)

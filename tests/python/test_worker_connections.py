@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
+import types
+
 import psycopg
 import pytest
 import sample_jobs
 from helpers import PATIENCE, eventually, job_of, wait_for_state
 from proxy import CutLink, Proxy
+
+from eram._runtime import look_back
 
 
 @pytest.fixture
@@ -135,3 +140,46 @@ def test_claim_whose_answer_got_lost_is_given_back(dsn, conn, breaking_network, 
     job = wait_for_state(conn, answer.id, "completed")
     assert breaking_network.is_broken
     assert (job["result"]["run"], job["result"]["attempt"]) == (2, 1)
+
+
+def test_claim_that_the_lost_session_made_late_is_given_back(conn, start_worker, monkeypatch):
+    """The server carries out what it had been sent, after the new session has looked for it."""
+    passed = [0.0]
+    clock = types.SimpleNamespace(monotonic=lambda: time.monotonic() + passed[0])
+    monkeypatch.setattr(look_back, "time", clock)
+    worker = start_worker(poll_interval=0.1)
+    name = "eram queue default"
+    wait_for_state(conn, sample_jobs.nothing.enqueue(conn).id, "completed")
+    lost = backend_of(conn, name)
+    terminate(conn, name)
+    eventually(lambda: backend_of(conn, name) not in {None, lost})
+    wait_for_state(conn, sample_jobs.nothing.enqueue(conn).id, "completed")
+    with conn.transaction():
+        late = sample_jobs.describe.enqueue(conn)
+        conn.execute("select from eram_fetch('default', 1, %s)", (worker.id,))
+    assert job_of(conn, late.id)["state"] == "executing"
+    passed[0] = look_back.LAST_SECONDS
+    job = wait_for_state(conn, late.id, "completed")
+    assert (job["result"]["run"], job["result"]["attempt"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        ("return", "completed"),
+        ("raise", "retryable"),
+        ("snooze", "scheduled"),
+        ("cancel", "cancelled"),
+        ("discard", "discarded"),
+    ],
+)
+def test_run_is_reported_by_its_own_number(conn, start_worker, end, state):
+    """Which is not that of the attempt once a job was given back."""
+    answer = sample_jobs.wait_and.enqueue(conn, name="a", end=end)
+    sample_jobs.gates["a"].set()
+    ghost = conn.execute("select eram_start_worker('ghost', '{default}')").fetchone()
+    conn.execute("select from eram_fetch('default', 1, %s)", ghost)
+    conn.execute("select eram_stop_worker(%s)", ghost)
+    start_worker()
+    job = wait_for_state(conn, answer.id, state)
+    assert job["attempt"] == (0 if end == "snooze" else 1)

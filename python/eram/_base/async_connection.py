@@ -7,6 +7,7 @@ from psycopg.rows import TupleRow
 
 from eram._base import statements
 from eram._base.connection import keep_from_children, session_options
+from eram._base.session_check import is_session_direct
 
 
 async def open_async_connection(dsn: str, name: str) -> psycopg.AsyncConnection[TupleRow]:
@@ -14,8 +15,8 @@ async def open_async_connection(dsn: str, name: str) -> psycopg.AsyncConnection[
     conn = await psycopg.AsyncConnection[TupleRow].connect(dsn, **session_options(dsn, name))
     keep_from_children(conn)
     try:
-        row = await (await conn.execute(statements.BACKEND_PID)).fetchone()
-        if row is not None and row[0] == conn.info.backend_pid:
+        row = await (await conn.execute(statements.SESSION)).fetchone()
+        if is_session_direct(conn.info.backend_pid, row):
             conn.prepare_threshold = 0
             await conn.execute(statements.SET_UP_SESSION)
     except BaseException:

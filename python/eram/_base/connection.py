@@ -21,6 +21,7 @@ from psycopg.types.numeric import Int8BinaryLoader
 from psycopg.types.string import ByteaBinaryLoader
 
 from eram._base import statements
+from eram._base.session_check import is_session_direct
 
 # A server that vanished without a word is noticed within about 15 seconds.
 NETWORK_OPTIONS = {
@@ -125,7 +126,13 @@ class Session:
     is_direct: bool
 
 
-def open_session(dsn: str, name: str, *, patience: Callable[[], float] = no_limit) -> Session:
+def open_session(
+    dsn: str,
+    name: str,
+    *,
+    patience: Callable[[], float] = no_limit,
+    only_reads: bool = False,
+) -> Session:
     """Connect, in READ COMMITTED whatever the role's default is.
 
     Behind a pooler in transaction mode nothing that a session keeps can be relied on: neither
@@ -135,12 +142,16 @@ def open_session(dsn: str, name: str, *, patience: Callable[[], float] = no_limi
         dsn: where the database is.
         name: what administrators see.
         patience: says for how many seconds a call is left without an answer.
+        only_reads: whether a standby will do.
+
+    Raises:
+        psycopg.errors.ReadOnlySqlTransaction: it is a standby, and has to be none.
     """
     conn = Connection.connect(dsn, **session_options(dsn, name))
     keep_from_children(conn)
     try:
-        row = conn.execute(statements.BACKEND_PID).fetchone()
-        is_direct = row is not None and row[0] == conn.info.backend_pid
+        row = conn.execute(statements.SESSION).fetchone()
+        is_direct = is_session_direct(conn.info.backend_pid, row, only_reads=only_reads)
         if is_direct:
             conn.prepare_threshold = 0
             conn.execute(statements.SET_UP_SESSION)

@@ -52,6 +52,7 @@ class Outage:
         self._changed = threading.Condition()
         self._lost: dict[Part, str] = {}
         self._come_backs = 0
+        self._come_backs_before = 0
         self._since = 0.0
         self._ended_at = float("-inf")
         self._tell_at = 0.0
@@ -81,6 +82,7 @@ class Outage:
             if not self._lost:
                 is_relapse = now - self._ended_at < RELAPSE_SECONDS
                 self._since = now
+                self._come_backs_before = self._come_backs
                 self._tell_at = now + SHORT_RELAPSE_SECONDS if is_relapse else now
             self._lost[part] = reason
             if now < self._tell_at:
@@ -109,8 +111,9 @@ class Outage:
             if self._lost:
                 return
             self._ended_at = time.monotonic()
-            if self._is_told:
-                self._is_told = False
+            is_told, self._is_told = self._is_told, False
+            # Who stops during an outage has not seen its end.
+            if is_told and self._come_backs != self._come_backs_before:
                 seconds = self._ended_at - self._since
                 logger.info("the database is back after %.1f s", seconds)
 

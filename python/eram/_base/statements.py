@@ -24,7 +24,7 @@ REGISTER_SCHEDULES: LiteralString = (
     "select name, change, declared_by from eram_register_schedules(%s::text, %s::jsonb)"
 )
 RETENTION: LiteralString = "select state, max_age from eram_retention(%s::text)"
-SERVER: LiteralString = "select eram_version(), pg_is_in_recovery()"
+VERSION: LiteralString = "select eram_version()"
 
 # In the order of eram._jobs.job.JobRow.
 FETCH: LiteralString = (
@@ -107,6 +107,7 @@ OUTCOME: LiteralString = (
 
 # A pooler hands out a server process other than the one that the client began with.
 BACKEND_PID: LiteralString = "select pg_backend_pid()"
+SESSION: LiteralString = "select pg_backend_pid(), pg_is_in_recovery()"
 # The server notices within about 15 seconds that a client has vanished without a word, and what it
 # had locked is free then.
 SET_UP_SESSION: LiteralString = (

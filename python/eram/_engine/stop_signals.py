@@ -10,12 +10,12 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from eram._programs.program import SAME_SIGNAL_SECONDS
+from eram._programs.program import SAME_SIGNAL_SECONDS, StopHandler
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
-class StopSignals:
+class StopSignals(StopHandler):
     """Within its block the first signal is noted; a second one is what it would be otherwise.
 
     Only the main thread can have signals: in others this does nothing.
@@ -64,7 +64,7 @@ class StopSignals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if os.getpid() != self._process:
-            # A process that a handler forked has this function too: the signal is for it alone.
+            # It came for a process that has just been forked: the signal is for it alone.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         elif self._signalled_at is None:

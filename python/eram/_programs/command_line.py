@@ -14,12 +14,15 @@ from typing import Any, NoReturn
 import psycopg
 
 from eram._base.suggest import nearest
+from eram._programs.program import open_streams
 from eram.errors import EramError
 
 # The exit codes of every command.
 FINE = 0
 FAILED = 1
 MISUSED = 2
+# By Ctrl-C: as shells say it.
+INTERRUPTED = 130
 
 HELP_WIDTH = 80
 # The SQLSTATE class of values that the database refuses: whoever gave them is to blame.
@@ -110,6 +113,7 @@ def answer(**values: Any) -> None:
 
 def run(command: str, act: Callable[[], int]) -> int:
     """Do what a command does; return its exit code, and say what went wrong in one place."""
+    open_streams()
     try:
         code = act()
         sys.stdout.flush()
@@ -125,6 +129,8 @@ def run(command: str, act: Callable[[], int]) -> int:
     except psycopg.Error as error:
         print(f"eram {command}: {describe(error)}", file=sys.stderr)
         return MISUSED if (error.sqlstate or "").startswith(_DATA_EXCEPTION) else FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return code
 
 

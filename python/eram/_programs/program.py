@@ -27,7 +27,11 @@ def _leave() -> None:
     os._exit(1)
 
 
-class Signals:
+class StopHandler:
+    """Whose methods handle the stop signals, but not in processes that are forked."""
+
+
+class Signals(StopHandler):
     """Waiting for SIGTERM or SIGINT. A second one, moments later, ends the process at once.
 
     Args:
@@ -71,8 +75,7 @@ class Signals:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as signal wants it
         if os.getpid() != self._process:
-            # A process that a handler forked has this function too, and the worker's end of the
-            # pipe: the signal is meant for the child alone.
+            # It came for a process that has just been forked: the signal is meant for it alone.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         elif self._signalled_at is None:
@@ -80,6 +83,21 @@ class Signals:
             self.ring()
         elif time.monotonic() - self._signalled_at > SAME_SIGNAL_SECONDS:
             self._on_second()
+
+
+def _give_back() -> None:
+    """Have the stop signals end a process that a handler has forked, as they end others.
+
+    At the fork, and not when one comes: where another thread than the main one has forked, Python
+    3.13 does not call the child's handlers before the child calls something that can be
+    interrupted.
+    """
+    for number in STOP_SIGNALS:
+        if isinstance(getattr(signal.getsignal(number), "__self__", None), StopHandler):
+            signal.signal(number, signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_give_back)
 
 
 def signal_name(number: int) -> str:

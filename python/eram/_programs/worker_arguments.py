@@ -58,7 +58,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_dsn()
     add = parser.add_argument
-    add("--config", metavar="FILE", help="a TOML file with these options, names with underscores")
+    add(
+        "--config",
+        metavar="FILE",
+        help="a TOML file with these options, names with underscores, and with schedules",
+    )
     add(
         "--queue",
         dest="queues",

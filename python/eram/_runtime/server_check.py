@@ -1,4 +1,4 @@
-"""Whether a worker can serve a database: it is no standby, and of a version that it knows."""
+"""Whether a worker can serve a database: it is of a version that it knows."""
 
 from __future__ import annotations
 
@@ -21,15 +21,9 @@ def check_server(conn: psycopg.Connection[Any]) -> None:
 
     Raises:
         ConfigError: its eram is of a version that this package does not know.
-        psycopg.errors.ReadOnlySqlTransaction: it is a standby, for now.
     """
-    row = conn.execute(statements.SERVER).fetchone()
-    found, is_standby = row or ("", False)
-    if is_standby:
-        raise psycopg.errors.ReadOnlySqlTransaction(
-            "the server is a standby, where nothing can be written; connect to the primary,"
-            " or name several hosts in the DSN and target_session_attrs=read-write"
-        )
+    row = conn.execute(statements.VERSION).fetchone()
+    found = row[0] if row else ""
     ours = extension.version()
     theirs, known = _series(found), _series(ours)
     if theirs is not None and theirs == known:

@@ -6,7 +6,7 @@ ended; from then on it can sleep until it is notified or a job is due. A slow po
 
 Where the queue has a global limit, a fetch may bring less than there is. So the session fetches
 again whenever a job of its own has ended, which leaves room for the next. While the limit is
-reached the server takes no declaration, and the session polls.
+reached or the queue is paused the server takes no declaration, and the session polls.
 
 The order matters: first ask whether all have ended, then fetch. What the fetch does not see then
 is enqueued by someone who sees this session waiting. Nor is a job missed that becomes due in
@@ -33,6 +33,8 @@ from eram._runtime.waking import NEVER, Answer, Declaration, Waker
 
 BRISK_SECONDS = 0.02
 LONGEST_BRISK_SECONDS = 0.2
+# While a transaction stays open that was there before the declaration: a share of that time.
+BRISK_SHARE = 0.1
 # A session that has had no room for jobs for so long need not be notified of them.
 BUSY_SECONDS = 0.02
 # One full batch may be a coincidence, as it always is where one job fills the demand.
@@ -71,6 +73,7 @@ class Waiting:
         # As far as is known: behind a pooler, the server may never be asked.
         self._is_limited = not can_listen
         self._brisk = BRISK_SECONDS
+        self._declared_at = 0.0
         self._was_notified = False
         # Whether there were jobs since the server was asked: others may follow that are due later.
         self._has_news = False
@@ -175,7 +178,9 @@ class Waiting:
         if not self._is_declared:
             return pause
         if not self._is_settled:
-            pause, self._brisk = self._brisk, min(2 * self._brisk, LONGEST_BRISK_SECONDS)
+            passed = time.monotonic() - self._declared_at
+            longest = max(LONGEST_BRISK_SECONDS, BRISK_SHARE * passed)
+            pause, self._brisk = min(self._brisk, pause), min(2 * self._brisk, longest)
         elif self._line is not None:
             pause, self._brisk = min(self._brisk, pause), 2 * self._brisk
         return pause
@@ -200,4 +205,5 @@ class Waiting:
         self._due_at = answer.due_at
         if answer.is_new:
             self._brisk = BRISK_SECONDS
+            self._declared_at = time.monotonic()
             self._fetch_at = 0.0

@@ -1,4 +1,4 @@
-"""What stands in the way of making an extension of a plain install."""
+"""What stands in the way of making an extension of a plain installation."""
 
 from __future__ import annotations
 

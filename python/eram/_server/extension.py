@@ -53,7 +53,7 @@ def write_to(directory: Path) -> None:
     """Write the files that a server looks for in its `extension` directory."""
     directory.mkdir(parents=True, exist_ok=True)
     files = {CONTROL: control(), f"eram--{version()}.sql": install_script()}
-    # What a plain install is adopted with begins by a script from no version.
+    # What a plain installation is adopted with begins by a script from no version.
     for upgrade in (_sql_directory() / "upgrades").glob("eram--*.sql"):
         files[upgrade.name] = upgrade.read_text(encoding="utf-8")
     for name, text in files.items():
@@ -82,7 +82,7 @@ def upgrade_path(source: str, target: str) -> list[str] | None:
 
 
 def plain_upgrade(path: Sequence[str]) -> str:
-    """Return the statements that take a plain install along a path of versions.
+    """Return the statements that take a plain installation along a path of versions.
 
     They run in its schema, within an open transaction. What only psql understands, such as the
     guard that a script of an extension begins with, is left out.

@@ -102,7 +102,7 @@ class Installation:
 
     Args:
         schema: where its objects are.
-        extension_version: which version `CREATE EXTENSION` notes; None after a plain install.
+        extension_version: which version `CREATE EXTENSION` notes; None after a plain installation.
         is_visible: whether the search_path leads there.
         owner: to which role it belongs.
         is_ones_own: whether the caller has the rights of that role.

@@ -105,23 +105,27 @@ class DriverRunner:
         if not callable(getattr(driver, RUNS[handler.is_async], None)):
             return self._run_outside(job, handler, executor)
         self._cutter.url = driver.postgresql_url
-        while True:
-            attempt = _Attempt(job, handler)
-            if handler.is_async:
-                self._loop = executor.loop
-                coroutine = functools.partial(self._try_async, attempt, driver, executor)
-                # Cancelled before it has begun, maybe.
-                with contextlib.suppress(asyncio.CancelledError):
-                    executor.loop.run(job, coroutine)
-            else:
-                self._try(attempt, driver, executor)
-            if attempt.outcome is not None:
-                return attempt.outcome
-            if job.cancelled:
-                return Released(job)
-            self._part.wait(self._stopping.is_set)
-            if self._stopping.is_set():
-                return Released(job)
+        try:
+            while True:
+                attempt = _Attempt(job, handler)
+                if handler.is_async:
+                    self._loop = executor.loop
+                    coroutine = functools.partial(self._try_async, attempt, driver, executor)
+                    # Cancelled before it has begun, maybe.
+                    with contextlib.suppress(asyncio.CancelledError):
+                        executor.loop.run(job, coroutine)
+                else:
+                    self._try(attempt, driver, executor)
+                if attempt.outcome is not None:
+                    return attempt.outcome
+                if job.cancelled:
+                    return Released(job)
+                self._part.wait(self._stopping.is_set)
+                if self._stopping.is_set():
+                    return Released(job)
+        finally:
+            # A job that was cancelled while it waited leaves nobody who does.
+            self._part.leave()
 
     def _run_outside(self, job: Job, handler: Handler[..., Any], executor: Executor) -> Outcome:
         """Run a handler of a kind that the driver has no transactions for."""

@@ -65,22 +65,26 @@ class TransactionRunner:
 
         While there is no server the job waits, and goes back unstarted when the worker stops.
         """
-        while True:
-            if handler.is_async:
-                try:
-                    outcome = executor.loop.run(
-                        job, lambda: self._attempt_async(job, handler, executor)
-                    )
-                # Before it has begun.
-                except asyncio.CancelledError:
+        try:
+            while True:
+                if handler.is_async:
+                    try:
+                        outcome = executor.loop.run(
+                            job, lambda: self._attempt_async(job, handler, executor)
+                        )
+                    # Before it has begun.
+                    except asyncio.CancelledError:
+                        return Released(job)
+                else:
+                    outcome = self._attempt(job, handler, executor)
+                if outcome is not None:
+                    return outcome
+                self._part.wait(self._stopping.is_set)
+                if self._stopping.is_set():
                     return Released(job)
-            else:
-                outcome = self._attempt(job, handler, executor)
-            if outcome is not None:
-                return outcome
-            self._part.wait(self._stopping.is_set)
-            if self._stopping.is_set():
-                return Released(job)
+        finally:
+            # A job that was cancelled while it waited leaves nobody who does.
+            self._part.leave()
 
     def _open(self) -> Connection:
         return open_session(self._dsn, self._name, patience=tick_seconds).conn
