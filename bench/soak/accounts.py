@@ -16,6 +16,10 @@ from soak.ledger import Ledger
 REMOVED: LiteralString = (
     "select n_tup_del from pg_stat_user_tables where relname = 'eram_job_specs'"
 )
+OVERDUE: LiteralString = (
+    "select count(*) from eram_finished_jobs"
+    " where finalized_at < clock_timestamp() - interval '{} seconds'"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +30,12 @@ class Accounts:
     scheduled_ids: set[int]
     stored: int
     removed: int
+    overdue: int  # that have ended so long ago that they should be gone
     contradictions: list[str]  # between eram's finished jobs and the evidence
     violations: list[str]  # what eram_check() finds
 
     @classmethod
-    def read(cls, conn: psycopg.Connection, ledger: Ledger) -> Accounts:
+    def read(cls, conn: psycopg.Connection, ledger: Ledger, gone_seconds: float) -> Accounts:
         """Ask a database in which nothing is at work any more."""
         finished = conn.execute("select job_id, state from eram_finished_jobs").fetchall()
         states = conn.execute("select state, count(*) from eram_jobs group by state").fetchall()
@@ -41,6 +46,7 @@ class Accounts:
             scheduled_ids={job_id for (job_id,) in scheduled},
             stored=count(conn, "select count(*) from eram_job_specs"),
             removed=count(conn, REMOVED),
+            overdue=count(conn, OVERDUE.format(gone_seconds)),
             contradictions=[
                 f"job {job_id} is {state}, and was said to be {ledger.lately[job_id]}"
                 for job_id, state in finished

@@ -176,7 +176,7 @@ class Producers:
         """Enqueue a job ahead, and cancel those whose time has come: some run already."""
         job_id = enqueue_one(conn, "cancelled", randomly, self._ledger)
         waiting.append((job_id, time.monotonic() + 1))
-        while waiting[0][1] < time.monotonic():
+        while waiting and waiting[0][1] < time.monotonic():
             job_id, _ = waiting.popleft()
             if conn.execute(CANCEL, (job_id,)).fetchall()[0][0]:
                 self._ledger.cancelled(job_id)

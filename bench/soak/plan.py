@@ -62,6 +62,11 @@ class Plan:
         return round(_between(1, self.cycle_seconds / 10, 30))
 
     @property
+    def gone_seconds(self) -> float:
+        """After how long a job that has ended must be gone, on a slow machine too."""
+        return self.keep_seconds + max(30.0, 5.0 * self.prune_seconds)
+
+    @property
     def reindex_seconds(self) -> int:
         """How often the indexes on args and meta are rebuilt; once a night by default."""
         return round(_between(5, self.cycle_seconds, 3600))

@@ -72,7 +72,7 @@ def run(plan: Plan, show: Show) -> tuple[dict[str, Any], list[Finding]]:
             ledger.occurrences.end(bench.conn)
             troubles.undrained = _drain(bench.conn, look)
             _stop(workers, ledger, troubles)
-        accounts = Accounts.read(bench.conn, ledger)
+        accounts = Accounts.read(bench.conn, ledger, plan.gone_seconds)
         bench.conn.close()
         troubles.server_errors += server_errors(server.log)
     findings = judge(plan, ledger, accounts, troubles, sampler.series)

@@ -52,7 +52,6 @@ def judge(
     """Say of everything that was to hold whether it did."""
     enqueued = ledger.enqueued_counts.total()
     undrained = f"{troubles.undrained:,} jobs were left" if troubles.undrained else None
-    unpruned = None if accounts.removed else "nothing was removed"
     stored, refused = (
         sum(getattr(uniques, name) for uniques in ledger.uniques.values())
         for name in ("stored", "refused")
@@ -77,13 +76,20 @@ def judge(
         ),
         Finding(
             "jobs were pruned",
-            [unpruned] if unpruned else [],
+            list(_unpruned(plan, accounts)),
             f"{accounts.removed:,} removed, {accounts.stored:,} there",
         ),
         Finding("workers logged no warning and no error", troubles.complaints[:10]),
         Finding("the server logged no error", troubles.server_errors[:10]),
         _judge_growth(plan, series),
     ]
+
+
+def _unpruned(plan: Plan, accounts: Accounts) -> Iterator[str]:
+    if not accounts.removed:
+        yield "nothing was removed"
+    if accounts.overdue:
+        yield f"{accounts.overdue:,} jobs ended more than {plan.gone_seconds:g} s ago and are there"
 
 
 def _judge_growth(plan: Plan, series: Series) -> Finding:
