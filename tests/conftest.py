@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import os
 import secrets
 import shlex
@@ -22,8 +21,8 @@ import psycopg
 import pytest
 from pytest_postgresql import factories
 from pytest_postgresql.executors import PostgreSQLExecutor
-from pytest_postgresql.janitor import DatabaseJanitor
 
+from databases import fresh_database
 from eram.embedded import (
     EmbeddedServer,
     as_ordinary_user,
@@ -84,29 +83,11 @@ def create_extension(**kwargs: Any) -> None:
 
 server = factories.postgresql_proc(load=[create_extension], port=None)
 
-_numbers = itertools.count(1)
-
-
-@contextlib.contextmanager
-def fresh_database(server: PostgreSQLExecutor, template: str) -> Iterator[str]:
-    """Make a database for one test and drop it afterwards; yield its DSN."""
-    name = f"test_{next(_numbers)}"
-    janitor = DatabaseJanitor(
-        user=server.user,
-        host=server.host,
-        port=server.port,
-        password=server.password,
-        dbname=name,
-        template_dbname=template,
-    )
-    with janitor:
-        yield f"postgresql://{server.user}:{server.password}@{server.host}:{server.port}/{name}"
-
 
 @pytest.fixture
 def dsn(server: PostgreSQLExecutor) -> Iterator[str]:
     """A fresh database with eram in it, which must be healthy when the test ends."""
-    with fresh_database(server, server.template_dbname) as dsn:
+    with fresh_database(server) as dsn:
         yield dsn
         assert_healthy(dsn)
 

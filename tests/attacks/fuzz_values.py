@@ -45,7 +45,7 @@ WORDS: dict[str, Sequence[str]] = {
     "schedule": SCHEDULES,
     "timezone": ZONES,
     "missed": ("skip", "once", "all", "none"),
-    "task": ("prune", "lifeline", "reindexer", "vacuum"),
+    "task": ("prune", "lifeline", "recorder", "reindexer", "vacuum"),
     "what": ("enqueue", "work", "read", "admin", "all"),
     "command": ("select 1", "select 1/0", "select", "garbage", "commit", "select pg_sleep(0)"),
     "application": ("shop", "blog"),

@@ -244,6 +244,12 @@ select count(*) from {schema}.eram_schedules where last_error is not null;
 select count(*) from {schema}.eram_reindex_plan() where problem is null;
 --> 2
 
+select count(*) > 10 from {schema}.eram_health();
+--> t
+
+select count(*) > 20 from {schema}.eram_metrics();
+--> t
+
 update {schema}.eram_finished_jobs set finalized_at = finalized_at - interval '30 days';
 --> *
 
@@ -261,3 +267,18 @@ select count(*) from {schema}.eram_latest_jobs where handler in ('u:v', 'h:i');
 
 select count(*) from {schema}.eram_check();
 --> 0
+
+select count(*) > 5 from {schema}.eram_health();
+--> t
+
+select count(*) > 5 from {schema}.eram_metrics;
+--> t
+
+select count(*) from (
+    select count(*) from {schema}.eram_queue_stats
+    union all select count(*) from {schema}.eram_handler_stats
+    union all select count(*) from {schema}.eram_worker_stats
+    union all select count(*) from {schema}.eram_throughput
+    union all select count(*) from {schema}.eram_latency
+) as looks;
+--> 5

@@ -13,8 +13,8 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from databases import fresh_database
 from eram.install import install
-from sql.conftest import _database
 from sql.helpers import value, wait_until
 from sql.role_helpers import Place
 
@@ -26,7 +26,7 @@ WHATS = ("enqueue", "work", "read", "admin")
 @contextlib.contextmanager
 def make_place(server, way: str) -> Iterator[Place]:
     """Install eram into a schema of its own, as the owner of a database, in one of two ways."""
-    with _database(server, "template1") as dsn:
+    with fresh_database(server, "template1") as dsn:
         place = Place(dsn, ODD)
         try:
             if way == "extension":

@@ -134,7 +134,7 @@ def with_shadows(conn: psycopg.Connection) -> None:
     """Make temporary objects of all the names: these are found first by who does not say."""
     for table in TABLES:
         conn.execute(f"create temp table {table} (job_id text, name text, id text, queue text)")
-    for view in ("eram_jobs", "eram_latest_jobs", "eram_errors", "eram_queue_stats", "pg_class"):
+    for view in ("eram_jobs", "eram_latest_jobs", "eram_queue_stats", "pg_class", "pg_locks"):
         conn.execute(f"create temp view {view} as select 'fake'::text as id, 1/0 as state")
     for domain in ("text", "jsonb", "int8", "eram_claimed_job", "interval"):
         conn.execute(f"create domain pg_temp.{domain} as bool")

@@ -158,7 +158,7 @@ def ended(job_id, state="completed", handler="plain", told=9):
 
 def accounts(**given):
     """Make what eram's tables say when all is well, but for what is given."""
-    nothing = {"states": {}, "scheduled_ids": set(), "stored": 0, "removed": 0}
+    nothing = {"states": {}, "scheduled_ids": set(), "stored": 0, "removed": 0, "overdue": 0}
     return Accounts(**{**nothing, "contradictions": [], "violations": [], **given})
 
 
@@ -228,6 +228,21 @@ def test_numbers_that_do_not_add_up_are_a_fault(ledger, numbers):
     assert list(accounts(stored=1, removed=1).faults(ledger)) == []
     (fault,) = list(accounts(**numbers).faults(ledger))
     assert "1 jobs were enqueued and 1 scheduled, but" in fault
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"removed": 9}, None),
+        ({"removed": 0}, "nothing was removed"),
+        ({"removed": 9, "overdue": 2}, "2 jobs ended more than 35 s ago and are there"),
+    ],
+)
+def test_jobs_that_the_prune_leaves_are_a_fault(ledger, given, fault):
+    ledger.enqueued_counts["single"] = 9
+    findings = verdict.judge(PLAN, ledger, accounts(**given), verdict.Troubles(), Series())
+    (found,) = [finding for finding in findings if finding.title == "jobs were pruned"]
+    assert list(found.details) == ([fault] if fault else [])
 
 
 def told(uniques, job_id, at, *, is_duplicate=False):

@@ -19,7 +19,8 @@ QUEUES = {"default": 4, "money": 2, "narrow": 2, "long": 3}
 STOP_SECONDS = 60.0
 # A worker that finds no database when it starts gives up.
 COULD_NOT_START = 1
-BEGUN = "registered"
+# What the log of a process says that has begun, and minds signals.
+BEGUN = ("registered", "producing")
 # What a worker's log must not have, besides what begins with a traceback.
 COMPLAINTS = ("Traceback (most recent call last)", "Exception in thread", "Fatal Python error")
 
@@ -81,7 +82,7 @@ class Process(ABC):
     def look(self) -> None:
         """Start it anew if it has ended by itself, which it must not once it has begun."""
         if self._process is not None and (code := self._process.poll()) is not None:
-            if code != COULD_NOT_START or BEGUN in self._said(self._log_start):
+            if code != COULD_NOT_START or self._has_begun():
                 self._complain(f"ended by itself, with exit code {code}")
             self._forget()
             self.start()
@@ -118,7 +119,7 @@ class Process(ABC):
             self._complain(f"did not end within {STOP_SECONDS:g} s")
             self.kill()
         else:
-            if code != 0:
+            if code != 0 and (code != -signal.SIGTERM or self._has_begun()):
                 self._complain(f"ended with exit code {code}")
             self._forget()
 
@@ -128,6 +129,10 @@ class Process(ABC):
         for number, line in enumerate(lines):
             if line.startswith(COMPLAINTS):
                 self._complain(" | ".join(lines[number : number + 12]))
+
+    def _has_begun(self) -> bool:
+        said = self._said(self._log_start)
+        return any(word in said for word in BEGUN)
 
     def _said(self, since: int = 0) -> str:
         with self._log.open("rb") as log:

@@ -197,6 +197,7 @@ def main() -> None:
     stopping = threading.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stopping.set())
+    print("producing", flush=True)
     handlers.end_with_parent()
     record = Record(chosen.evidence)
     threads = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from chaos.history import ENDED, Call, History, JobRow, Run
+from chaos.history import ENDED, History, JobRow, Run
 
 
 def nothing_is_lost(history: History) -> Iterator[str]:
@@ -112,10 +112,3 @@ def what_was_told_holds(history: History) -> Iterator[str]:
 def _begin(history: History, job: int, number: int) -> float:
     runs = history.runs_by_job.get(job, ())
     return next((run.begun_at for run in runs if run.number == number), -math.inf)
-
-
-def acknowledged(call: Call) -> Iterator[int]:
-    """Return the ids that a call has stored, for all that its producer knows."""
-    for job, is_duplicate in call.answers:
-        if not is_duplicate:
-            yield job

@@ -23,6 +23,7 @@ TABLES = """
 SEQUENCES = ("eram_job_specs_job_id_seq", "eram_workers_id_seq", "eram_schedule_runs_id_seq")
 # Removed by an administrator, so that no first tick makes it anew: the tests count what runs.
 CALM = "select eram_tick(0), eram_unschedule('eram:reindexer')"
+RECORD = "select _eram_run_recorder('{}')"
 
 # Unique in each way: until the job ends, for a window, and for a window that outlives the job.
 UNIQUE_JOBS = (
@@ -94,11 +95,14 @@ def used(dsn: str) -> Iterator[dict[str, int]]:
         psycopg.connect(dsn, autocommit=True) as waiting,
     ):
         conn.execute(CALM)
+        # What is removed on completion is counted where a recorder has been at work.
+        conn.execute(RECORD)
         conn.execute(SETTINGS)
         jobs = fill_with_jobs(conn, proof)
         conn.execute(SCHEDULES)
         # The command is taken, by a ticker that will be gone.
         conn.execute("select eram_tick(10)")
+        conn.execute(RECORD)
         waiting.execute("select eram_start_waiting('default')")
         yield jobs
 
@@ -141,6 +145,11 @@ def fill_with_jobs(conn: psycopg.Connection, proof: psycopg.Connection) -> dict[
         end(id_, run)
     jobs["behind a pooler"] = enqueue(conn, "app:work", queue="work")
     fetch(conn, "work", 1, pooled)
+
+    # Of a queue that keeps none, so that nothing but its count is left.
+    enqueue(conn, "app:removed", queue="mail")
+    for id_, run in fetch(proof, "mail", 1, direct):
+        ends["completed"](id_, run)
 
     for document in UNIQUE_JOBS:
         jobs[document["handler"]] = enqueue(conn, queue="unique", **document)

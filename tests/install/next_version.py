@@ -63,7 +63,8 @@ def write_sources(folder: Path) -> Path:
     edit(sources / "load-order", "\ngrants.sql", "\nfunctions/novelty.sql\ngrants.sql")
     edit(sources / "load-order", "schema/views.sql", "schema/novelties.sql\nschema/views.sql")
     edit(sources / "functions/version.sql", f"'{VERSION}'", f"'{NEXT}'")
-    edit(sources / "functions/workers.sql", "interval '15 seconds';", "interval '16 seconds';")
+    workers = sources / "functions/workers/workers.sql"
+    edit(workers, "interval '15 seconds';", "interval '16 seconds';")
     # At the end, as a column that is added is; what follows are constraints.
     last = "    rescue_after  interval,\n"
     edit(sources / "schema/queues.sql", last, last + COLUMN)
@@ -84,7 +85,8 @@ def upgrade_script(sources: Path) -> str:
     """Return the right script from this version to the next."""
     views = (sources / "schema" / "views.sql").read_text(encoding="utf-8")
     view = views[views.index("create view eram_errors") :].split(";", 1)[0]
-    texts = [(sources / f"functions/{name}.sql").read_text() for name in ("version", "workers")]
+    changed = ("version.sql", "workers/workers.sql")
+    texts = [(sources / "functions" / name).read_text() for name in changed]
     return "\n".join(
         [
             GUARD,

@@ -1,4 +1,4 @@
-"""A plain install becomes an extension, and keeps all that is in it."""
+"""A plain installation becomes an extension, and keeps all that is in it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VERSION = extension.version()
 
 @pytest.fixture
 def plain(bare_dsn: str) -> Iterator[psycopg.Connection]:
-    """A connection to a plain install in a schema of its own."""
+    """A connection to a plain installation in a schema of its own."""
     with psycopg.connect(bare_dsn, autocommit=True) as conn:
         install(conn, schema=ODD)
         yield conn

@@ -27,7 +27,7 @@ def test_a_fresh_database_is_well(dsn, capsys):
     assert main(["--dsn", dsn]) == 0
     assert capsys.readouterr().out.splitlines() == [
         FRESH,
-        "note: nobody has ticked yet: run a worker, or python -m eram tick",
+        "note: ticker: nobody has ticked yet; python -m eram tick",
         "all is well",
     ]
 
@@ -92,20 +92,25 @@ def test_another_version_is_a_problem(dsn, capsys, monkeypatch):
 def test_an_extension_that_is_not_what_it_says_is_a_problem(conn, dsn, capsys):
     conn.execute("update pg_extension set extversion = '0.0.1' where extname = 'eram'")
     (problem,) = problems(dsn, capsys)
+    assert problem["problem"] == "version"
     assert problem["detail"].startswith("the extension is noted as 0.0.1")
 
 
 def test_nobody_who_ticks_is_a_problem(conn, dsn, capsys):
     conn.execute("select eram_tick()")
     conn.execute("select eram_schedule('daily', '@daily', 'app:job')")
-    conn.execute("update eram_schedules set next_run_at = now() - interval '4 minutes'")
-    assert problems(dsn, capsys) == []
+    conn.execute(
+        "update eram_schedules set next_run_at = now() - interval '4 minutes' where name = 'daily'"
+    )
+    assert main(["--dsn", dsn]) == 0
+    assert "\nnote: ticker: nobody ticks: schedules overdue: 1" in capsys.readouterr().out
     conn.execute(
         "update eram_schedules set next_run_at = now() - interval '1 hour' where name = 'daily'"
     )
     (problem,) = problems(dsn, capsys)
-    assert problem["problem"] == "nobody ticks"
-    assert '1 of the schedules are overdue, "daily" since' in problem["detail"]
+    assert problem["problem"] == "ticker"
+    assert 'nobody ticks: schedules overdue: 1, "daily" since' in problem["detail"]
+    assert problem["detail"].endswith("; python -m eram tick")
 
 
 def test_nobody_who_runs_commands_is_a_problem(conn, dsn, capsys):
@@ -115,8 +120,9 @@ def test_nobody_who_runs_commands_is_a_problem(conn, dsn, capsys):
         "update eram_schedules set next_run_at = now() - interval '1 hour' where name = 'totals'"
     )
     (problem,) = problems(dsn, capsys)
-    assert problem["problem"] == "nobody runs commands"
-    assert "a worker as the owner of eram" in problem["detail"]
+    assert problem["problem"] == "schedules"
+    assert "nobody who may runs commands" in problem["detail"]
+    assert "as the owner of eram" in problem["detail"]
 
 
 def test_a_schedule_that_failed_is_a_problem_until_it_is_paused(conn, dsn, capsys):
@@ -126,8 +132,8 @@ def test_a_schedule_that_failed_is_a_problem_until_it_is_paused(conn, dsn, capsy
         " where name = 'daily'"
     )
     (problem,) = problems(dsn, capsys)
-    assert problem["problem"] == "schedule failed"
-    assert problem["detail"].endswith(": no such table")
+    assert problem["problem"] == "schedules"
+    assert ": no such table; select public.eram_run_schedule('daily');" in problem["detail"]
     conn.execute("select eram_pause_schedule('daily')")
     assert problems(dsn, capsys) == []
 
@@ -136,8 +142,8 @@ def test_a_silent_worker_is_a_problem(conn, dsn, capsys):
     conn.execute("select eram_start_worker('w1', '{default}', 0)")
     conn.execute("update eram_workers set heartbeat_at = now() - interval '3 minutes'")
     (problem,) = problems(dsn, capsys)
-    assert problem["problem"] == "worker is silent"
-    assert '"w1", since' in problem["detail"]
+    assert problem["problem"] == "workers"
+    assert '("w1") since' in problem["detail"]
 
 
 def test_a_queue_that_nobody_serves_is_a_problem_until_it_is_paused(conn, dsn, capsys):
@@ -145,8 +151,10 @@ def test_a_queue_that_nobody_serves_is_a_problem_until_it_is_paused(conn, dsn, c
     conn.execute("update eram_job_specs set inserted_at = inserted_at - interval '1 hour'")
     conn.execute("update eram_queued_jobs set scheduled_at = scheduled_at - interval '5 minutes'")
     (problem,) = problems(dsn, capsys)
-    assert problem["problem"] == "nobody serves a queue"
-    assert problem["detail"].startswith('queue "mail": 1 jobs are due, the first for 00:05')
+    assert problem["problem"] == "queues"
+    assert problem["detail"].startswith(
+        'nobody serves a queue: "mail" has 1 due jobs, the first for 00:05'
+    )
     conn.execute("select eram_pause_queue('mail')")
     assert problems(dsn, capsys) == []
 

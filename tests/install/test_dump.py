@@ -86,7 +86,7 @@ def test_a_copy_has_all_and_does_nothing_by_itself(create_bare_database, copy, w
         conn.execute(SET_UP)
     before = contents(source)
     assert {"eram_schedules", "eram_schedule_runs", "eram_unscheduled"} <= before.keys()
-    assert len(before["eram_schedules"]) == 8
+    assert len(before["eram_schedules"]) == 9
     assert len(before["eram_declared_schedules"]) == 2
     assert len(before["eram_schedule_runs"]) == 2
     copy(source, target)

@@ -110,7 +110,7 @@ def test_nothing_is_lost_by_an_upgrade_under_running_workers(
     bare_dsn, tmp_path, monkeypatch, server_folder, way
 ):
     sources = write_sources(tmp_path)
-    fetch = (sources / "functions" / "fetch.sql").read_text(encoding="utf-8")
+    fetch = (sources / "functions" / "claim" / "fetch.sql").read_text(encoding="utf-8")
     assert LAST_VALUE in fetch
     more = fetch.replace(LAST_VALUE, f"{LAST_VALUE.rstrip()},\n        'new'\n")
     text = upgrade_script(sources) + HARD + more

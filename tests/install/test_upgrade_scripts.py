@@ -224,6 +224,12 @@ def test_draft_has_all_functions_and_names_the_rest(create_bare_database, source
         (sources / "upgrades" / f"eram--{VERSION}--{NEXT}.sql").write_text(script)
         role = f"{conn.info.dbname}_clerk"
         conn.execute(f"create role {role}; select eram_grant('{role}', 'work')")
+        # What the owner gives to everyone who comes is not for what eram makes.
+        conn.execute(f"""
+            create role {role}_reader;
+            alter default privileges grant execute on functions to {role}_reader;
+            alter default privileges grant select on tables to {role}_reader;
+        """)
         rights = f"""
             select count(*)
             from pg_proc
@@ -233,7 +239,7 @@ def test_draft_has_all_functions_and_names_the_rest(create_bare_database, source
         granted = conn.execute(rights).fetchall()
         assert upgrade(conn).version == NEXT
         kept = conn.execute(rights).fetchall()
-        conn.execute(f"drop owned by {role}; drop role {role}")
+        conn.execute(f"drop owned by {role}, {role}_reader; drop role {role}, {role}_reader")
         # Nobody loses what was granted to him.
         assert kept == granted
         assert granted[0][0] > 5
