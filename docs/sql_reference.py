@@ -66,15 +66,22 @@ GROUPS = {
         "eram_retention",
         "eram_prune_jobs",
         "eram_reindex_plan",
+        "eram_count_jobs",
+        "eram_count_handlers",
+        "eram_count_minutes",
+        "eram_measure_latency",
         "eram_why",
+        "eram_find_jobs",
         "eram_check",
+        "eram_health",
+        "eram_metrics",
         "eram_grant",
         "eram_revoke",
         "eram_version",
     ],
 }
 
-TABLES = ["eram_schedules", "eram_queues", "eram_workers"]
+TABLES = ["eram_schedules", "eram_queues", "eram_workers", "eram_totals"]
 
 INTRODUCTION = """# SQL reference
 

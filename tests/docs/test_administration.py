@@ -191,11 +191,16 @@ def sections() -> dict[str, list[str]]:
 
 
 def in_the_morning(shop: Shop, results: Results) -> None:
-    stats, states, failing, violations = results
+    stats, states, failing, health, violations, minutes, handlers, times, workers = results
+    assert ("schedules", "critical") in {(row.name, row.level) for row in health}
     assert {row.queue for row in stats} >= {*LIVING_QUEUES, "reports", "thumbnails", "crawl"}
     assert len(states) == 7
     assert [row.name for row in failing] == ["totals"]
     assert violations == []
+    assert sum(row.completed + row.failed for row in minutes) > 0
+    assert sum(row.completed_count + row.failed_count for row in handlers) > 0
+    assert all(row.sample_count > 0 for row in times)
+    assert all(row.condition in ("alive", "missing", "silent") for row in workers)
 
 
 def what_is_stuck_and_why(shop: Shop, results: Results) -> None:
