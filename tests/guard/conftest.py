@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -13,7 +14,9 @@ from psycopg.conninfo import make_conninfo
 
 from eram.embedded import EmbeddedServer
 
+from .judging import Afresh
 from .limits import STATEMENTS
+from .moves import Costs
 
 # What a server does on its own would be counted as well: vacuum, and after each checkpoint an
 # image of every page that is changed.
@@ -48,17 +51,34 @@ def quiet_server(server_bin_dir: Path) -> Iterator[EmbeddedServer]:
         yield server
 
 
-@pytest.fixture
-def scratch_dsn(quiet_server: EmbeddedServer) -> Iterator[str]:
-    """A fresh database with eram in it, which must be healthy when the test ends."""
+@contextmanager
+def _fresh_database(server: EmbeddedServer) -> Iterator[str]:
     name = f"scratch_{next(_numbers)}"
-    with psycopg.connect(quiet_server.dsn, autocommit=True) as conn:
+    with psycopg.connect(server.dsn, autocommit=True) as conn:
         conn.execute(f"create database {name} template {TEMPLATE}")
-        dsn = make_conninfo(quiet_server.dsn, dbname=name)
+        dsn = make_conninfo(server.dsn, dbname=name)
         yield dsn
         with psycopg.connect(dsn) as scratch:
             assert scratch.execute("select * from eram_check()").fetchall() == []
         conn.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def scratch_dsn(quiet_server: EmbeddedServer) -> Iterator[str]:
+    """A fresh database with eram in it, which must be healthy when the test ends."""
+    with _fresh_database(quiet_server) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def afresh(quiet_server: EmbeddedServer) -> Afresh:
+    """Measure by a session of its own, in a fresh database."""
+
+    def measure(group: Callable[[psycopg.Connection], Costs]) -> Costs:
+        with _fresh_database(quiet_server) as dsn, psycopg.connect(dsn, autocommit=True) as conn:
+            return group(conn)
+
+    return measure
 
 
 @pytest.fixture

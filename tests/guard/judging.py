@@ -13,14 +13,21 @@ from .moves import Costs
 # the cursor, each of them, which takes a lock more. What is too much is measured again.
 TRIES = 8
 
+Group = Callable[[psycopg.Connection], Costs]
+Afresh = Callable[[Group], Costs]
 
-def least(group: Callable[[psycopg.Connection], Costs], conn: psycopg.Connection) -> Costs:
-    """Measure statements until nothing is too dear, or has been each time."""
-    costs = group(conn)
+
+def least(group: Group, afresh: Afresh) -> Costs:
+    """Measure statements until nothing is too dear, or has been each time.
+
+    Each try is one of a session of its own in a database of its own: a session remembers for long
+    what a sweep has cost, and in a queue that was filled twice the trees are higher.
+    """
+    costs = afresh(group)
     for _ in range(TRIES - 1):
         if not too_dear(costs):
             break
-        again = group(conn)
+        again = afresh(group)
         costs = {name: cost.least(again[name]) for name, cost in costs.items()}
     return costs
 

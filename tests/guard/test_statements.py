@@ -9,8 +9,8 @@ from .judging import above, least, too_dear
 
 
 @pytest.mark.parametrize("group", moves.GROUPS)
-def test_the_cost_of_hot_statements(scratch, record, group):
-    costs = least(moves.GROUPS[group], scratch)
+def test_the_cost_of_hot_statements(afresh, record, group):
+    costs = least(moves.GROUPS[group], afresh)
     for name, cost in costs.items():
         record(name, cost.by_kind(), limits.of_statement(name))
     assert too_dear(costs) == {}

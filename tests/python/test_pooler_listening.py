@@ -80,7 +80,7 @@ def tapped(pooler: PgBouncer) -> Iterator[Tap]:
 
 @pytest.fixture
 def only_hearing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No poll finds a job."""
+    """No poll finds a job of which the worker was not notified."""
     monkeypatch.setattr(waiting, "BRISK_SECONDS", float(NEVER_POLL))
 
 
@@ -187,6 +187,19 @@ def test_job_that_was_on_its_way_when_the_worker_was_declared(conn, connect, lis
     wait_until_declared(conn)
     late.commit()
     wait_for_state(conn, job.id, "completed")
+
+
+@pytest.mark.usefixtures("only_hearing")
+def test_job_that_the_notified_fetch_passes_over_is_found(conn, connect, listen):
+    """It was on its way during a fetch, whose cursor the next one may begin at still."""
+    listen()
+    wait_until_declared(conn)
+    late = connect(autocommit=False)
+    for _ in range(20):
+        passed = sample_jobs.nothing.enqueue(late)
+        complete(conn)
+        late.commit()
+        wait_for_state(conn, passed.id, "completed")
 
 
 @pytest.mark.usefixtures("only_hearing")

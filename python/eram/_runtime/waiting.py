@@ -32,6 +32,8 @@ from eram._runtime.listening import Line
 from eram._runtime.waking import NEVER, Answer, Declaration, Waker
 
 BRISK_SECONDS = 0.02
+# After a notification of what the fetch has not found: its cursor may have passed over it.
+VAIN_SECONDS = 0.02
 LONGEST_BRISK_SECONDS = 0.2
 # While a transaction stays open that was there before the declaration: a share of that time.
 BRISK_SHARE = 0.1
@@ -137,7 +139,7 @@ class Waiting:
         if not self._is_declared and self._waker is not None and self._ask():
             return
         if was_notified and not fetched and self._line is not None:
-            self._brisk = BRISK_SECONDS
+            self._brisk = VAIN_SECONDS
         pause = self._pause()
         if was_notified:
             # It may have been of a job for later. While others come in there is no hurry to ask.
