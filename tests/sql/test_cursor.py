@@ -258,6 +258,44 @@ def test_to_look_and_find_nothing_takes_no_transaction_id(conn, worker):
             assert value(conn, "select pg_current_xact_id_if_assigned()") is None
 
 
+def safe_after_first_fetch(session: psycopg.Connection, worker: int) -> int:
+    """Return how far a session's first fetch, in vain, has brought its safe cursor."""
+    assert fetch(session, worker) == []
+    return latest(read_cursor(session), SAFE)
+
+
+def test_the_first_fetch_of_a_session_walks_for_the_later_ones(conn, connect, worker):
+    """Where a reader holds what was consumed, they begin behind it, unless someone was writing."""
+    hold_open(connect(), "reader")
+    enqueue_many(conn, 50)
+    assert len(fetch(conn, worker)) == 50
+    before = value(conn, "select (extract(epoch from clock_timestamp()) * 1000000)::bigint")
+    # A vacuum may be writing.
+    wait_until(lambda: safe_after_first_fetch(connect(), worker) > before, "nobody was writing")
+
+
+@pytest.mark.parametrize("kind", ["enqueued", "claimed", "prepared"])
+def test_the_first_fetch_of_a_session_waits_for_whoever_was_writing(conn, connect, worker, kind):
+    late = enqueue(conn)
+    other, session = connect(), connect()
+    other.execute("begin")
+    if kind == "claimed":
+        assert [job.id for job in fetch(other, worker)] == [late]
+    else:
+        fetch(conn, worker)
+        late = enqueue(other)
+    if kind == "prepared":
+        other.execute("prepare transaction 'eram'")
+    assert safe_after_first_fetch(session, worker) == 0
+    end = {"enqueued": "commit", "claimed": "rollback", "prepared": "commit prepared 'eram'"}
+    other.execute(end[kind])
+    assert [job.id for job in fetch_late(session, worker)] == [late]
+    wait_until(
+        lambda: fetch(session, worker) or latest(read_cursor(session), SAFE) > 0,
+        "the note of the first scan has become safe",
+    )
+
+
 def test_an_idle_session_takes_note_when_sweeps_have_become_dear(conn, worker):
     """Others have claimed what they walk over."""
     advance(conn, worker)

@@ -214,10 +214,14 @@ begin
     end if;
 
     -- The id of a note is that of the next transaction: above every id that was there during the
-    -- scan. Who looks in vain notes nothing, for it would take an id, unless sweeps have become
-    -- dear: others have claimed what they walk over.
+    -- scan. The first scan of a session has one before it looks: who begins later reads the clock
+    -- later. Who looks in vain then notes nothing, for it would take an id, unless sweeps have
+    -- become dear: others have claimed what they walk over.
     v_notes := places is not null or v_head[4] > c_dear and v_now_us - v_head[2] > c_second;
-    if v_head[1] = -1 and v_notes and is_fresh then
+    if cursor is null and is_fresh then
+        v_head[1:2] := array[pg_current_xact_id()::text::bigint, v_now_us];
+        v_noted := v_first;
+    elsif v_head[1] = -1 and v_notes and is_fresh then
         v_head[1] := pg_current_xact_id()::text::bigint;
     end if;
 
@@ -238,7 +242,8 @@ begin
 
     if mode <> 'first' then
         v_xmin := pg_snapshot_xmin(snapshot)::text::bigint;
-        if v_head[1] > 0 and v_xmin > v_head[1] then
+        -- Its own id may be this transaction's: what that enqueues or gives back lies ahead.
+        if v_head[1] > 0 and v_xmin >= v_head[1] then
             v_safe := _eram_safe_cursor(queue, v_safe, v_noted, v_first);
             v_head[1] := 0;
         end if;

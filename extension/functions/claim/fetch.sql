@@ -86,6 +86,13 @@ begin
         return;
     end if;
 
+    -- The first scan of a session walks over all that was consumed. Where it has its id before it
+    -- looks and nobody else was writing, it is the only one that does.
+    if v_cursor is null and v_is_fresh then
+        perform pg_current_xact_id();
+        v_snapshot := pg_current_snapshot();
+    end if;
+
     -- Sweeps take a twentieth of the time, full scans a hundredth.
     if v_cursor is null or v_start_us - v_cursor[5] > greatest(c_full_gap, 100 * v_cursor[6]) then
         null;
