@@ -20,6 +20,10 @@ MEANT = {
         "it must see what was committed after its caller began"
     ),
     (
+        "_eram_first_tickets(text,timestamp with time zone)",
+        "routine is marked as VOLATILE, should be STABLE",
+    ): "it must see what had ended when the transaction got its id",
+    (
         "_eram_safe_cursor(text,bigint[],bigint[],bigint[])",
         "routine is marked as VOLATILE, should be STABLE",
     ): "it must see what the scan before it has seen",

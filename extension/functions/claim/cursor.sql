@@ -70,86 +70,6 @@ begin
 end;
 $$;
 
--- The safe cursor once every transaction of the time of the note has ended, and a scan from the old
--- safe cursor has read again what they left: nothing can appear any more behind the lesser of the
--- note and of where that scan has ended. But what another claim had locked was passed over, and
--- appears again if that is rolled back. Part of eram_fetch(), under whose settings it is planned.
-create or replace function _eram_safe_cursor(
-    queue text,
-    safe  bigint[],
-    noted bigint[],
-    first bigint[]
-)
-    returns bigint[]
-    language plpgsql
-    volatile
-    set search_path from current
-as $$
-declare
-    c_lanes  constant integer := 20;
-    c_second constant bigint  := 1000000;
-    v_queue  text             := queue;
-    v_safe   bigint[]         := safe;
-    v_least  bigint[]         := '{}';
-    v_passed record;
-    v_place  integer;
-    v_noted  integer;
-    v_first  integer;
-begin
-    for i in 1..greatest(cardinality(noted), cardinality(first)) by 2 loop
-        v_noted := least(i, cardinality(noted) - 1);
-        v_first := least(i, cardinality(first) - 1);
-        if (first[v_first], first[v_first + 1]) < (noted[v_noted], noted[v_noted + 1]) then
-            v_least := v_least || first[v_first:v_first + 1];
-        else
-            v_least := v_least || noted[v_noted:v_noted + 1];
-        end if;
-    end loop;
-
-    for v_passed in
-        select
-            places.upto as place,
-            (extract(epoch from tickets.scheduled_at) * c_second)::bigint as at,
-            tickets.job_id - 1 as id
-        from generate_series(0, c_lanes - 1) as lanes (lane)
-        cross join lateral (
-            select
-                least(2 * lanes.lane + 1, cardinality(v_safe) - 1) as below,
-                least(2 * lanes.lane + 1, cardinality(v_least) - 1) as upto
-        ) as places
-        cross join lateral (
-            select
-                queued.scheduled_at,
-                queued.job_id
-            from eram_queued_jobs as queued
-            where
-                queued.queue = v_queue
-                and queued.lane = lanes.lane::smallint
-                and (queued.scheduled_at, queued.job_id)
-                    > (
-                        timestamptz 'epoch' + v_safe[places.below] * interval '1 microsecond',
-                        v_safe[places.below + 1])
-                and (queued.scheduled_at, queued.job_id)
-                    <= (
-                        timestamptz 'epoch' + v_least[places.upto] * interval '1 microsecond',
-                        v_least[places.upto + 1])
-            order by
-                queued.scheduled_at,
-                queued.job_id
-            limit 1
-        ) as tickets
-    loop
-        -- For all lanes that stand there.
-        v_place := v_passed.place;
-        if (v_passed.at, v_passed.id) < (v_least[v_place], v_least[v_place + 1]) then
-            v_least[v_place] := v_passed.at;
-            v_least[v_place + 1] := v_passed.id;
-        end if;
-    end loop;
-    return v_least;
-end;
-$$;
-
 -- Move the cursor after a scan of eram_fetch(), under whose settings this is planned: places is
 -- what the scan has locked, and is_end whether it has read to the end.
 create or replace function _eram_move_cursor(
@@ -190,6 +110,7 @@ declare
     v_first   bigint[]         := '{}';
     v_notes   boolean;
     v_xmin    bigint;
+    v_mark    bigint;
     v_cost    bigint;
     v_last    record;
 begin
@@ -214,13 +135,19 @@ begin
     end if;
 
     -- The id of a note is that of the next transaction: above every id that was there during the
-    -- scan. The first scan of a session has one before it looks: who begins later reads the clock
-    -- later. Who looks in vain then notes nothing, for it would take an id, unless sweeps have
-    -- become dear: others have claimed what they walk over.
+    -- scan. Who looks in vain notes nothing, for it would take an id, unless sweeps have become
+    -- dear: others have claimed what they walk over. But the first scan of a session has an id that
+    -- is older than the scan: whoever began later has read the clock later.
     v_notes := places is not null or v_head[4] > c_dear and v_now_us - v_head[2] > c_second;
+    v_xmin := pg_snapshot_xmin(snapshot)::text::bigint;
     if cursor is null and is_fresh then
-        v_head[1:2] := array[pg_current_xact_id()::text::bigint, v_now_us];
-        v_noted := v_first;
+        v_mark := pg_current_xact_id()::text::bigint;
+        if v_xmin >= v_mark then
+            v_safe := origin;
+        else
+            v_head[1:2] := array[v_mark, v_now_us];
+            v_noted := v_first;
+        end if;
     elsif v_head[1] = -1 and v_notes and is_fresh then
         v_head[1] := pg_current_xact_id()::text::bigint;
     end if;
@@ -241,9 +168,7 @@ begin
     end if;
 
     if mode <> 'first' then
-        v_xmin := pg_snapshot_xmin(snapshot)::text::bigint;
-        -- Its own id may be this transaction's: what that enqueues or gives back lies ahead.
-        if v_head[1] > 0 and v_xmin >= v_head[1] then
+        if v_head[1] > 0 and v_xmin > v_head[1] then
             v_safe := _eram_safe_cursor(queue, v_safe, v_noted, v_first);
             v_head[1] := 0;
         end if;

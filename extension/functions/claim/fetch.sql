@@ -86,11 +86,12 @@ begin
         return;
     end if;
 
-    -- The first scan of a session walks over all that was consumed. Where it has its id before it
+    -- The first fetch of a session walks over all that was consumed. If it has its id before it
     -- looks and nobody else was writing, it is the only one that does.
     if v_cursor is null and v_is_fresh then
         perform pg_current_xact_id();
         v_snapshot := pg_current_snapshot();
+        v_from := _eram_first_tickets(v_queue, v_upto);
     end if;
 
     -- Sweeps take a twentieth of the time, full scans a hundredth.
