@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 
 import psycopg
@@ -15,11 +16,19 @@ from helpers import PATIENCE, eventually, job_of, value, wait_for_state
 import eram
 from eram._engine import run
 
+OTHERS: set[threading.Thread] = set()
 WORKERS = "select count(*) from eram_workers where ended_at is null"
 
 
+@pytest.fixture(autouse=True)
+def others(monkeypatch):
+    """What earlier tests have left, such as a page's poller, ends by itself, but not at once."""
+    monkeypatch.setattr(sys.modules[__name__], "OTHERS", set(threading.enumerate()))
+
+
 def threads():
-    return [each.name for each in threading.enumerate() if each.name.startswith("eram-")]
+    ours = set(threading.enumerate()) - OTHERS
+    return [each.name for each in ours if each.name.startswith("eram-")]
 
 
 def test_start_is_idempotent(conn, make_engine):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -200,6 +201,31 @@ def test_job_that_the_notified_fetch_passes_over_is_found(conn, connect, listen)
         complete(conn)
         late.commit()
         wait_for_state(conn, passed.id, "completed")
+
+
+@pytest.mark.usefixtures("only_hearing")
+def test_job_passed_over_by_the_fetch_that_finds_another_is_found(conn, connect, listen):
+    """Their notification is one, and sweeps are dear: the next one is not due for a while."""
+    held = connect(autocommit=False)
+    held.execute(
+        "select eram_enqueue_job('sample_jobs:nothing', priority => 1)"
+        " from generate_series(1, 20000)"
+    )
+    held.commit()
+    held.execute("select from eram_queued_jobs for update")
+    listen()
+    wait_until_declared(conn)
+    late = connect(autocommit=False)
+    for _ in range(3):
+        passed = sample_jobs.nothing.enqueue(late)
+        # The second one is claimed by a sweep, which moves the cursor.
+        complete(conn)
+        threading.Event().wait(0.5)
+        complete(conn)
+        found = sample_jobs.nothing.enqueue(late)
+        late.commit()
+        for job in (found, passed):
+            wait_for_state(conn, job.id, "completed")
 
 
 @pytest.mark.usefixtures("only_hearing")

@@ -32,8 +32,8 @@ from eram._runtime.listening import Line
 from eram._runtime.waking import NEVER, Answer, Declaration, Waker
 
 BRISK_SECONDS = 0.02
-# After a notification of what the fetch has not found: its cursor may have passed over it.
-VAIN_SECONDS = 0.02
+# After a notification behind a pooler: the fetch may have passed over what it was of.
+NOTIFIED_SECONDS = 0.02
 LONGEST_BRISK_SECONDS = 0.2
 # While a transaction stays open that was there before the declaration: a share of that time.
 BRISK_SHARE = 0.1
@@ -138,8 +138,8 @@ class Waiting:
         self._full_fetches = 0
         if not self._is_declared and self._waker is not None and self._ask():
             return
-        if was_notified and not fetched and self._line is not None:
-            self._brisk = VAIN_SECONDS
+        if was_notified and self._line is not None:
+            self._brisk = NOTIFIED_SECONDS
         pause = self._pause()
         if was_notified:
             # It may have been of a job for later. While others come in there is no hurry to ask.
