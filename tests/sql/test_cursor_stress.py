@@ -9,8 +9,28 @@ import time
 import psycopg
 import pytest
 
-from .cursor_helpers import hold_open
-from .helpers import Threads, enqueue_many, fetch, start_worker, value, wait_until
+from .cursor_helpers import SAFE, hold_open, positions
+from .helpers import (
+    Threads,
+    enqueue_many,
+    fetch,
+    read_cursor,
+    start_worker,
+    value,
+    wait_until,
+    write_cursor,
+)
+
+# There may be none at any time: until the next full scan nobody would look there.
+BEHIND = """
+    select count(*)
+    from eram_queued_jobs as queued
+    join unnest(%s::bigint[], %s::bigint[]) with ordinality as safe (at, id, place)
+        on safe.place = queued.lane + 1
+    where
+        ((extract(epoch from queued.scheduled_at) * 1000000)::bigint, queued.job_id)
+        <= (safe.at, safe.id)
+"""
 
 
 @pytest.mark.parametrize("pin", [None, "reader", "writer"])
@@ -53,6 +73,13 @@ def test_stress(conn, connect, pin):
                 session.rollback()
                 continue
             session.commit()
+            if rnd.random() < 0.2:
+                safe = positions(read_cursor(session), SAFE)
+                assert value(session, BEHIND, *map(list, zip(*safe, strict=True))) == 0
+                if rnd.random() < 0.5:
+                    # As a session that has just begun.
+                    write_cursor(session, "")
+                session.commit()
             with lock:
                 twice = [job.id for job in jobs if job.id in claimed]
                 assert not twice
