@@ -110,7 +110,6 @@ declare
     v_first   bigint[]         := '{}';
     v_notes   boolean;
     v_xmin    bigint;
-    v_mark    bigint;
     v_cost    bigint;
     v_last    record;
 begin
@@ -139,13 +138,11 @@ begin
     -- dear: others have claimed what they walk over. But the first scan of a session has an id that
     -- is older than the scan: whoever began later has read the clock later.
     v_notes := places is not null or v_head[4] > c_dear and v_now_us - v_head[2] > c_second;
-    v_xmin := pg_snapshot_xmin(snapshot)::text::bigint;
     if cursor is null and is_fresh then
-        v_mark := pg_current_xact_id()::text::bigint;
-        if v_xmin >= v_mark then
+        if pg_snapshot_xmin(snapshot) >= pg_current_xact_id() then
             v_safe := origin;
         else
-            v_head[1:2] := array[v_mark, v_now_us];
+            v_head[1:2] := array[pg_current_xact_id()::text::bigint, v_now_us];
             v_noted := v_first;
         end if;
     elsif v_head[1] = -1 and v_notes and is_fresh then
@@ -168,6 +165,7 @@ begin
     end if;
 
     if mode <> 'first' then
+        v_xmin := pg_snapshot_xmin(snapshot)::text::bigint;
         if v_head[1] > 0 and v_xmin > v_head[1] then
             v_safe := _eram_safe_cursor(queue, v_safe, v_noted, v_first);
             v_head[1] := 0;
